@@ -136,7 +136,7 @@ def _existing(root: str | Path, what: str) -> Path:
 def _read_csv(path: Path, columns: tuple[str, ...], sep: str = "\t") -> pd.DataFrame:
     "A csv file that must have these columns."
     try:
-        table = pd.read_csv(path, sep=sep, dtype=str, quoting=3 if sep == "\t" else 0, encoding="utf-8-sig")
+        table = pd.read_csv(path, sep=sep, dtype=str, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise VocalrepError(f"{path}: cannot be read ({error}); it should be a csv file with columns {', '.join(columns)}") from error
     missing = [c for c in columns if c not in table]

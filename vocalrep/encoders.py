@@ -52,7 +52,7 @@ def efficientnet_b0() -> nn.Module:
     import timm
     return timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=0, global_pool="", drop_path_rate=0.2, bn_eps=1e-3, bn_momentum=0.01)
 
-# %% ../nbs/library/45_encoders.ipynb #5d533a4d
+# %% ../nbs/library/45_encoders.ipynb #f101ff8d
 def small_cnn(
     widths: tuple[int, ...] = (24, 48, 96, 192),  # channels of the stride-2 convolutions
     dim: int = 1280,                              # channels at the top
@@ -63,7 +63,7 @@ def small_cnn(
               for layer in (nn.Conv2d(i, o, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True))]
     return nn.Sequential(*layers)
 
-# %% ../nbs/library/45_encoders.ipynb #85b56bd7
+# %% ../nbs/library/45_encoders.ipynb #941c49c4
 @dataclasses.dataclass(frozen=True)
 class Network:
     "How an encoder's network is made and what its input is: (log-mel + offset) * scale."
@@ -75,7 +75,7 @@ class Network:
 
 ENCODERS = {
     "efficientnet-b0": Network(efficientnet_b0, offset=0.0, scale=1 / 255),   # the papers' encoder
-    "small-cnn": Network(small_cnn, offset=4.0, scale=1 / 4),                 # for minutes on a processor
+    "small-cnn": Network(small_cnn, offset=4.0, scale=1 / 2),                 # for minutes on a processor
 }
 POOLINGS = {
     "max": lambda x: x.amax((2, 3)),   # CVSM's released code; MSCOL, paper and code
@@ -114,7 +114,7 @@ def make_encoder(
     "A freshly initialised encoder by name; an unknown name raises `VocalrepError` with the choices."
     return SpectrogramEncoder(name, pooling)
 
-# %% ../nbs/library/45_encoders.ipynb #19a66d40
+# %% ../nbs/library/45_encoders.ipynb #6081eeb5
 def dct_matrix(
     bands: int,
     cepstra: int,
@@ -127,19 +127,19 @@ def dct_matrix(
 
 
 class MeanMFCC(Encoder):
-    "The first cepstra of the log-mel spectrogram, averaged over time: the baseline, with nothing to train."
+    "Cepstra 1 to `cepstra` of the log-mel spectrogram, averaged over time: the baseline, with nothing to train."
 
     def __init__(self, cepstra: int = 20):
         super().__init__()
         self.name, self.dim = "mean-mfcc", cepstra
         self.frontend = LogMel(self.rate)
-        self.register_buffer("dct", dct_matrix(self.frontend.bands, cepstra), persistent=False)
+        self.register_buffer("dct", dct_matrix(self.frontend.bands, cepstra + 1)[:, 1:].contiguous(), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         "Mean cepstra (B, cepstra)."
         return self.frontend(waveforms).mean(1) @ self.dct     # the mean first: both are linear
 
-# %% ../nbs/library/45_encoders.ipynb #4b685e1c
+# %% ../nbs/library/45_encoders.ipynb #23560805
 def save_encoder(
     encoder: SpectrogramEncoder,
     folder: str | Path,  # gets encoder.safetensors and encoder.json

@@ -40,7 +40,7 @@ def mel_matrix(
 # %% ../nbs/library/40_frontends.ipynb #a03783ac
 class LogMel(nn.Module):
     "Waveforms (B, T) to log-mel spectrograms (B, 1 + (T - frame) // hop, bands); constants of CVSM's and MSCOL's released code."
-    block = 16  # waveforms at a time on a processor: their spectra stay in its cache
+    block = 16  # waveforms at a time on a processor: small enough that memory is used again rather than asked for anew
 
     def __init__(
         self,

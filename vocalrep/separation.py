@@ -10,11 +10,12 @@ __all__ = ['SOURCES', 'SEPARATORS', 'Weights', 'StandInWarning', 'Separator', 'm
 import contextlib
 import dataclasses
 import hashlib
-import json
+import io
 import math
 import os
 import socket
 import ssl
+import threading
 import urllib.error
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ import torchaudio
 from torch import Tensor, nn
 
 import vocalrep
-from .project import VocalrepError, choose, in_test, pick_device, write_json, writing
+from .project import VocalrepError, choose, pick_device, write_json, writing
 
 # %% ../nbs/library/20_separation.ipynb #6d513c2d
 SOURCES = ("vocals", "drums", "bass", "other")  # what open-unmix separates, in its order
@@ -131,17 +132,28 @@ def _checkpoints(folder: Path, target: str) -> list[Path]:
     return sorted(file for file in folder.glob(f"{target}*.pth"))
 
 # %% ../nbs/library/20_separation.ipynb #0d8507f8
+_LOADING = threading.Lock()  # the settings below belong to the whole process, so loaders take turns
+
+
 @contextlib.contextmanager
-def _only_weights() -> Iterator[None]:
-    "Make every `torch.load` inside refuse anything but tensors."
-    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-        if before is not None:
-            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+def _careful(patience: float) -> Iterator[None]:
+    "Inside, every `torch.load` refuses anything but tensors, and no connection stays silent for more than `patience` seconds."
+    with _LOADING:
+        before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD"), socket.getdefaulttimeout()
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        socket.setdefaulttimeout(patience)
+        try:
+            yield
+        finally:
+            socket.setdefaulttimeout(before[1])
+            os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+            if before[0] is not None:
+                os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before[0]
+
+
+def _reason(error: Exception) -> str:
+    "An exception in one line."
+    return " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])[:250]
 
 
 def _folder_module(folder: Path, targets: Sequence[str], niter: int, residual: bool, device: str) -> nn.Module:
@@ -156,12 +168,12 @@ def _folder_module(folder: Path, targets: Sequence[str], niter: int, residual: b
             names = ", ".join(file.name for file in found) or "none"
             raise VocalrepError(f"{folder} should hold one {target}-*.pth and holds: {names}; keep the one you mean")
     try:
-        with _only_weights():
+        with _careful(5.):
             module = load(str(folder), targets=list(targets), niter=niter, residual=residual, device=device)
             states = {target: torch.load(_checkpoints(folder, target)[0], map_location="cpu") for target in targets}
     except Exception as error:  # whatever a damaged file can make the readers raise
         files = ", ".join(_checkpoints(folder, target)[0].name for target in targets)
-        raise VocalrepError(f"cannot load {folder} ({files}): {type(error).__name__}: {str(error).splitlines()[0][:200]}; {remedy}") from error
+        raise VocalrepError(f"cannot load {folder} ({files}): {_reason(error)}; {remedy}") from error
     for target, state in states.items():
         missing = set(module.target_models[target].state_dict()) - set(state)
         if missing or not all(torch.isfinite(value).all() for value in state.values()):
@@ -173,21 +185,23 @@ def _folder_module(folder: Path, targets: Sequence[str], niter: int, residual: b
 _UNREACHABLE = (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException, ssl.SSLError, socket.gaierror)
 
 
+def _hub_cache() -> Path:
+    "Where torch keeps fetched weights, written from `~`."
+    cache = Path(torch.hub.get_dir()).expanduser() / "checkpoints"
+    return Path("~") / cache.relative_to(Path.home()) if cache.is_relative_to(Path.home()) else cache
+
+
 def _hub_module(name: str, targets: Sequence[str], niter: int, residual: bool, device: str, patience: float = 5.) -> nn.Module:
-    "Fetch (or find in torch's cache) open-unmix's own weights; `patience` is the longest silence of the archive, in seconds."
+    "Fetch open-unmix's own weights, or find them in torch's cache; the archive may stay silent for `patience` seconds."
     import openunmix
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(patience)
     try:
-        with _only_weights():
+        with _careful(patience), contextlib.redirect_stdout(io.StringIO()):   # progress is shown on the error stream
             return getattr(openunmix, name)(targets=list(targets), niter=niter, residual=residual, device=device)
     except _UNREACHABLE:
         raise
     except Exception as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        raise VocalrepError(f"cannot load the weights of {name} from {cache}: {error}; delete the damaged file there (or make room, or set TORCH_HOME) and try again") from error
-    finally:
-        socket.setdefaulttimeout(before)
+        raise VocalrepError(f"cannot load the weights of {name} from {_hub_cache()}: {_reason(error)}; "
+                            "delete the damaged file there (or make room, or set TORCH_HOME to a folder that can be written), and try again") from error
 
 
 def shipped_weights() -> Path:
@@ -195,42 +209,50 @@ def shipped_weights() -> Path:
     return Path(vocalrep.__file__).parent / "weights" / "studio-umx"
 
 
+def _stand_in(name: str, reason: str, targets: Sequence[str], options: dict) -> nn.Module:
+    "`studio-umx` instead of weights that could not be fetched, said loudly."
+    ours = SEPARATORS["studio-umx"]
+    remedy = f"connect once, so that {name} is cached; or copy its files to {_hub_cache()}; or give a local folder of weights"
+    if lacking := set(targets) - set(ours.targets):
+        raise VocalrepError(f"{name} could not be fetched ({reason}), and studio-umx separates {', '.join(ours.targets)} only, not {', '.join(sorted(lacking))}; {remedy}")
+    warnings.warn(f"{name} could not be fetched ({reason}): the small studio-umx STANDS IN for it. It was trained on synthetic songs only, "
+                  f"and its stems are much worse. Remedy: {remedy}.", StandInWarning, stacklevel=3)
+    return _folder_module(shipped_weights(), **options)
+
+
 def load_separator(
-    name: str,                              # one of `SEPARATORS`, or a folder in open-unmix's layout
+    name: str | Path,                       # one of `SEPARATORS`, or a folder in open-unmix's layout
     device: str = "cpu",                    # "auto", "cpu", "cuda"
     targets: Sequence[str] = ("vocals",),   # CVSM needs vocals alone; MSCOL all four of `SOURCES`
     niter: int = 0,                         # Wiener iterations (CVSM code: 0)
 ) -> Separator:
     "Load a separator by name or from a folder. Errors: `VocalrepError` (unknown name, damaged or foreign weights, a target it has not)."
-    targets = tuple(source for source in SOURCES if source in [choose("target", target, SOURCES) for target in targets])
+    asked = [choose("target", target, SOURCES) for target in ([targets] if isinstance(targets, str) else targets)]
+    targets = tuple(source for source in SOURCES if source in asked)
     device, name = pick_device(device), str(name)
     # the last of four stems is what the others leave, so without Wiener filtering its network would run in vain
     wanted = targets[:-1] if targets == SOURCES and niter == 0 else targets
     options = dict(targets=wanted, niter=niter, residual=niter > 0 and targets != SOURCES, device=device)
-    if name not in SEPARATORS:
+    weights, stands_in_for = SEPARATORS.get(name), None
+    if weights is None:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise VocalrepError(f"unknown separator {name!r}; choose one of: {', '.join(SEPARATORS)}, or a folder that holds vocals.json, separator.json and vocals-*.pth")
-        module, licence, source, stands_in_for = _folder_module(folder, **options), "see the folder", f"folder {folder.name}", None
-        return Separator(folder.name, targets, module.eval(), licence, source, niter, device)
-    weights, stands_in_for = SEPARATORS[name], None
-    if name != "studio-umx":
+        weights = Weights(folder.name, "see the folder", f"folder {folder.name}")
+        module = _folder_module(folder, **options)
+    elif name == "studio-umx":
+        if lacking := set(targets) - set(weights.targets):
+            raise VocalrepError(f"studio-umx separates {', '.join(weights.targets)} only, not {', '.join(sorted(lacking))}; choose umxl or umxhq, or a folder that has them")
+        module = _folder_module(shipped_weights(), **options)
+    else:
         try:
             module = _hub_module(name, **options)
         except _UNREACHABLE as error:
+            module = _stand_in(name, str(error), targets, options)
             weights, stands_in_for = SEPARATORS["studio-umx"], name
-            reason = f"{name} could not be fetched ({error})"
-    if weights.name == "studio-umx":
-        if lacking := set(targets) - set(weights.targets):
-            raise VocalrepError(f"{reason + ', and ' if stands_in_for else ''}studio-umx separates {', '.join(weights.targets)} only, not {', '.join(sorted(lacking))}; "
-                                "connect once so that the hub's weights are cached, or give a folder that has all targets")
-        module = _folder_module(shipped_weights(), **options)
-        if stands_in_for:
-            warnings.warn(f"{reason}: the small studio-umx STANDS IN for it. It was trained on synthetic songs only, and its stems are much worse. Remedy: connect once, "
-                          f"so that {name} is cached; or copy its files to {Path(torch.hub.get_dir()) / 'checkpoints'}; or give a local folder of weights.", StandInWarning, stacklevel=2)
     return Separator(weights.name, targets, module.eval(), weights.licence, weights.source, niter, device, stands_in_for)
 
-# %% ../nbs/library/20_separation.ipynb #295a9802
+# %% ../nbs/library/20_separation.ipynb #8980c448
 def _estimate(
     separator: Separator,
     mixtures: Tensor,     # (B, C, T) at the separator's rate, as many channels as its networks have
@@ -255,7 +277,7 @@ def _channels(
         return mixtures
     return mixtures.mean(1, keepdim=True).repeat(1, count, 1)
 
-# %% ../nbs/library/20_separation.ipynb #99af949a
+# %% ../nbs/library/20_separation.ipynb #030c315f
 def _plan(
     length: int,   # samples of the clip
     chunk: int,    # longest chunk
@@ -272,7 +294,7 @@ def _fade(size: int, overlap: int, device: torch.device) -> Tensor:
     ramp = (torch.arange(size, device=device) + 0.5) / max(1, overlap)
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
-# %% ../nbs/library/20_separation.ipynb #030c315f
+# %% ../nbs/library/20_separation.ipynb #1867c906
 def _checked(mixtures: Tensor, rate: int) -> Tensor:
     "Mixtures as a float32 (B, C, T) tensor; NaN, nothing at all, or an odd shape raises `VocalrepError`."
     mixtures = torch.as_tensor(mixtures)
@@ -309,7 +331,7 @@ def _network_channels(separator: Separator) -> int:
     return network.fc1.in_features // network.nb_bins
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def separate(
     mixtures: Tensor,             # (B, C, T) or mono (B, T), full scale at 1
     rate: int,                    # of `mixtures` and of the stems
@@ -318,7 +340,7 @@ def separate(
     overlap_seconds: float = 2.,  # over which neighbouring chunks are cross-faded
     batch: int | None = None,     # chunks at a time; 16 on a GPU, 2 on a CPU if None
 ) -> dict[str, Tensor]:           # stem -> (B, T) mono; they add up to the mean over the mixture's channels
-    "Separate mixtures into mono stems, as the CVSM code does (`FACTS`: 44.1 kHz, no Wiener iterations), in chunks. Errors: `VocalrepError` (NaN, empty, wrong shape)."
+    "Separate mixtures into mono stems, as the CVSM code does (44.1 kHz, no Wiener iterations), in chunks. Errors: `VocalrepError` (NaN, empty, wrong shape)."
     mixtures = _checked(mixtures, rate)
     if not 0 < 2 * overlap_seconds <= chunk_seconds:
         raise VocalrepError(f"chunks of {chunk_seconds} s cannot overlap by {overlap_seconds} s; make the overlap positive and at most half a chunk")
@@ -348,7 +370,7 @@ def _remainder_name(targets: tuple[str, ...]) -> str:
     "What the mixture minus the targets is called."
     return {("vocals",): "accompaniment", SOURCES: "other"}.get(targets, "remainder")
 
-# %% ../nbs/library/20_separation.ipynb #61dbecc4
+# %% ../nbs/library/20_separation.ipynb #4f2e1030
 def sdr(
     estimates: Tensor,      # (B, T)
     truths: Tensor,         # (B, T)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEMS', 'SEGMENT_SECONDS', 'ACTIVE_LEVEL', 'MINIMUM_SECONDS', 'CHUNK', 'resample', 'true_stems', 'keep_stems',
            'count_segments', 'measure_segments', 'separated_stems', 'prepare_chunk', 'write_table', 'store_folder',
-           'choose_separator', 'prepare', 'Store']
+           'choose_separator', 'prepare', 'Store', 'open_store']
 
 # %% ../nbs/library/25_store.ipynb #5ecef72e
 import functools
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .corpora import Corpus, Recording
+from .corpora import Corpus, Recording, load_corpus
 from .project import VocalrepError, home, read_json, versions, write_json, writing
 
 # %% ../nbs/library/25_store.ipynb #63cfb767
@@ -205,7 +205,7 @@ def prepare(
 ) -> "Store":
     "Decode, separate, resample and write a corpus; resumes after a kill, and returns at once when all is done."
     import joblib
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     folder = Path(folder) if folder else store_folder(corpus.name)
     shards = folder / "shards"
     plan = _plan(corpus, rate, tuple(stems), choose_separator(corpus, separator, folder, device))
@@ -217,7 +217,7 @@ def prepare(
     missing = [i for i in range(len(chunks)) if not (shards / f"{i:05}.parquet").exists()]
     jobs = (joblib.delayed(prepare_chunk)(shards, i, chunks[i], corpus.reader, rate, tuple(stems), plan["separator"], device) for i in missing)
     pool = joblib.Parallel(n_jobs=workers or os.cpu_count(), return_as="generator_unordered", prefer="processes" if device == "cpu" else "threads")
-    with tqdm(total=len(rows), initial=sum(len(c) for i, c in enumerate(chunks) if i not in set(missing)), desc=f"preparing {corpus.name}", unit="clip", disable=not progress) as bar:
+    with tqdm(total=len(rows), initial=sum(len(c) for i, c in enumerate(chunks) if i not in set(missing)), desc=f"preparing {corpus.name}", unit="clip", mininterval=1, disable=not progress) as bar:
         for count in pool(jobs):
             bar.update(count)
     _finish(folder, plan, len(chunks))
@@ -333,3 +333,17 @@ class Store:
         factor = torch.from_numpy((scale * gains).astype(np.float32))[:, None]     # (N, 1)
         slices = (self.gather(address + offsets + stem * stride, length) for stem in self.stems_of(source))
         return sum(wave * factor.to(wave.device) for wave in slices)               # int16 times float32 is float32
+
+# %% ../nbs/library/25_store.ipynb #da01fd31
+def open_store(
+    corpus: str,                         # a name of `corpora.CORPORA`
+    root: str | Path = "",
+    preset: str = "laptop",              # how large a studio
+    folder: str | Path | None = None,    # the store's; `store_folder` if None
+    rate: int = 16000,
+    separator: str = "auto",
+    **options,                           # of `prepare`
+) -> Store:
+    "The store of a corpus by name: opened, finished, or made."
+    folder = folder or store_folder(corpus, root, preset, rate)
+    return prepare(load_corpus(corpus, root, preset), folder, rate, separator, **options)

@@ -10,7 +10,6 @@ __all__ = ['STEMS', 'MODES', 'PROGRESSIONS', 'DRUMS', 'CHORDS', 'BASSES', 'STYLE
 # %% ../nbs/library/10_studio.ipynb #f004e985
 import dataclasses
 import importlib.util
-import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +80,7 @@ class Composition:
 def _language(rng: np.random.Generator) -> list[list[tuple[str, str, str]]]:
     "A vocabulary of 40 words of one to three syllables, with a sound of its own."
     onsets = [c for c in CONSONANTS if c != " "] + [""]
-    liked, vowels = rng.dirichlet(np.full(len(onsets), 1.5)), rng.dirichlet(np.full(len(VOWELS), 4.0))
+    liked, vowels = rng.dirichlet(np.full(len(onsets), 1.5)), rng.dirichlet(np.full(len(VOWELS), 8.0))
     codas, closed = ("n", "m", "s", "t", "l", "d", "k", "r"), rng.uniform(0.1, 0.5)
     words = []
     for _ in range(40):
@@ -96,7 +95,7 @@ def _language(rng: np.random.Generator) -> list[list[tuple[str, str, str]]]:
 
 def _rhythm(rng: np.random.Generator, beats: float, density: float) -> list[tuple[float, float]]:
     "(beat, beats) of a phrase that ends with a long note and a rest."
-    sung = beats - rng.choice([0.0, 0.5, 1.0, 1.5], p=[0.1, 0.35, 0.35, 0.2])
+    sung = beats - rng.choice([0.0, 0.5, 1.0, 1.5], p=[0.05, 0.25, 0.35, 0.35])
     at, out = float(rng.choice([0, 0, 0, 0.5])), []
     while sung - at >= 0.5:
         allowed = [cell for length, cell in _CELLS if length <= sung - at] or [(sung - at,)]
@@ -143,9 +142,9 @@ def compose(
     sections = [Section("break", progressions[0][:int(rng.integers(1, 3))], ())]
     for label, chords, height in (("verse", progressions[0], 2), ("chorus", progressions[1], 4), ("bridge", progressions[2], 3)):
         sections.append(_section(rng, label, chords, beats, words, height))
-    order = [[0, 1, 2], [1, 2, 0, 1, 2], [2, 0, 1, 2], [1, 2, 0], [1, 2, 3, 2], [2, 1, 0, 3], [1, 1, 2, 3], [2, 3, 2, 0]]
+    order = [[0, 1, 2], [1, 2, 0, 1, 2], [2, 0, 1, 2], [1, 2, 0], [1, 0, 2, 3], [2, 1, 0, 3], [1, 1, 2, 3], [2, 3, 2, 0]]
     form = tuple(order[rng.integers(len(order))])
-    return Composition(seed, float(seconds), tempo, beats, mode, int(rng.integers(-3, 4)), float(rng.uniform(0.05, 0.5)), tuple(sections), form)
+    return Composition(seed, float(seconds), tempo, beats, mode, int(rng.integers(-2, 3)), float(rng.uniform(0.05, 0.5)), tuple(sections), form)
 
 
 def _bars(composition: Composition) -> list[tuple[float, Section, int]]:
@@ -196,7 +195,7 @@ def sung_notes(
             notes.append(Note(max(start, 0.01), length, base + _semitones(composition.mode, event.step), event.syllable, event.accent))
     return [note._replace(seconds=min(note.seconds, after.start - note.start)) for note, after in zip(notes, notes[1:])] + notes[-1:]
 
-# %% ../nbs/library/10_studio.ipynb #a26c4f04
+# %% ../nbs/library/10_studio.ipynb #0f209124
 DRUMS = {  # sixteenths of a bar, per General-MIDI drum key (36 bass drum, 38 snare, 42 closed hat, 46 open hat, 51 ride, 37 rim, 54 tambourine, 56 cowbell, 64 conga, 70 maracas)
     "none": {},
     "eight": {36: "x.....x.x.......", 38: "....x.......x...", 42: "x.x.x.x.x.x.x.x."},
@@ -286,7 +285,7 @@ def arrange(
         vocal_db=float(rng.uniform(-3, 6)), bass_db=float(rng.normal(-1, 2)), drums_db=float(rng.normal(0, 2.5)), other_db=float(rng.normal(0, 2)),
         room_db=float(rng.uniform(-30, -12)), room_seconds=float(rng.uniform(0.3, 1.8)), loudness_db=float(rng.uniform(-21, -13)))
 
-# %% ../nbs/library/10_studio.ipynb #0e5e2b1c
+# %% ../nbs/library/10_studio.ipynb #bd53f8c4
 _Played = list[tuple[float, float, int, int]]  # (start, seconds, pitch, velocity)
 
 
@@ -349,9 +348,6 @@ def score(
     return {stem: [part for part in of if part[0] >= 0 and part[2]] for stem, of in parts.items()}
 
 
-_local = threading.local()
-
-
 def sound_font() -> Path:
     "The General-MIDI font that pretty_midi ships (TimGM6mb.sf2), found without importing the package."
     spec = importlib.util.find_spec("pretty_midi")
@@ -368,8 +364,7 @@ def _synthesize(parts: list[tuple[int, bool, _Played]], samples: int) -> np.ndar
     "Play parts through the sound font: (samples,) float32 at 44.1 kHz."
     import symusic
     import symusic.core as core
-    if not hasattr(_local, "synthesizer"):
-        _local.synthesizer = symusic.Synthesizer(str(sound_font()), _SYNTH_RATE)
+    synthesizer = symusic.Synthesizer(str(sound_font()), _SYNTH_RATE)  # a fresh one each time (about 1 ms): a used one remembers, and plays some later notes differently
     sheet = symusic.Score(ttype="second")
     for program, is_drum, notes in parts:
         start, length, pitch, velocity = (np.array(column) for column in zip(*notes))
@@ -378,12 +373,12 @@ def _synthesize(parts: list[tuple[int, bool, _Played]], samples: int) -> np.ndar
         track = symusic.Track("", program, is_drum, ttype="second")
         track.notes = core.NoteSecondList.from_numpy(start.astype(np.float32), np.maximum(length, 0.03).astype(np.float32), pitch.astype(np.int8), velocity.astype(np.int8))
         sheet.tracks.append(track)
-    audio = np.asarray(_local.synthesizer.render(sheet, False))[0]      # (T,)
+    audio = np.asarray(synthesizer.render(sheet, False))[0]      # (T,)
     out = np.zeros(samples, np.float32)
     out[:min(samples, len(audio))] = audio[:samples]
     return out
 
-# %% ../nbs/library/10_studio.ipynb #546ec283
+# %% ../nbs/library/10_studio.ipynb #1750b700
 def _chain(rate: int, room_db: float, room_seconds: float, tilt: float, low_cut: float, high_cut: float,
            bells: list[tuple[float, float, float]], rng: np.random.Generator) -> tuple[np.ndarray, int]:
     "Impulse response (n,) of an equaliser and a room, and its delay in samples. Bells are (Hz, dB, octaves)."
@@ -418,7 +413,7 @@ def _compress(x: np.ndarray, ratio: float, rate: int) -> np.ndarray:
 
 def _record(x: np.ndarray, singer: Singer, rate: int, rng: np.random.Generator) -> np.ndarray:
     "The singer's usual microphone, compressor and room, and this day's deviations from them."
-    bells = [(singer.presence_hz, singer.presence_db + rng.normal(0, 1), 0.5)] + [(float(np.exp(rng.uniform(np.log(150), np.log(7000)))), rng.normal(0, 1.5), 0.6) for _ in range(3)]
+    bells = [(singer.presence_hz, singer.presence_db + rng.normal(0, 0.7), 0.5)] + [(float(np.exp(rng.uniform(np.log(150), np.log(7000)))), rng.normal(0, 1.5), 0.6) for _ in range(3)]
     high_cut = float(np.exp(rng.uniform(np.log(3500), np.log(7500)))) if rng.random() < 0.12 else float(rng.uniform(9000, 19000))
     response, delay = _chain(rate, singer.room_db + rng.normal(0, 4), singer.room_seconds * np.exp(rng.normal(0, 0.3)), singer.mic_tilt + rng.normal(0, 0.5),
                              singer.low_cut * np.exp(rng.normal(0, 0.3)), high_cut, bells, rng)
@@ -445,7 +440,7 @@ def render(
     rng = np.random.default_rng([seed, composition.seed, singer.seed, 7])
     notes = sung_notes(composition, singer, rng)
     dry = sing(singer, notes, composition.seconds, rate, int(rng.integers(2**31)))
-    dry += rng.standard_normal(samples, np.float32) * np.float32(0.1 * 10 ** (rng.uniform(-85, -50) / 20))  # the hiss of the room
+    dry += rng.standard_normal(samples, np.float32) * np.float32(0.1 * 10 ** (rng.uniform(-90, -60) / 20))  # the hiss of the room
     vocals = _record(dry, singer, rate, rng)
     band = _play(composition, arrangement, tonic(composition, singer), rate, samples)
     return _mix({"vocals": vocals, **band}, arrangement)
@@ -498,7 +493,7 @@ def _mix(stems: dict[str, np.ndarray], arrangement: Arrangement) -> dict[str, np
     gain = min(10 ** (arrangement.loudness_db / 20) / whole, 0.98 / peak) if peak else 0.0
     return {stem: (x * np.float32(gain)).astype(np.float32) for stem, x in stems.items()}
 
-# %% ../nbs/library/10_studio.ipynb #d48f555f
+# %% ../nbs/library/10_studio.ipynb #6e6a8395
 def studio_table(
     artists: int,
     clips: int,              # per artist

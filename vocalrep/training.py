@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Run', 'run_folder', 'make_config', 'claim_run', 'Learner', 'TrainingState', 'save_checkpoint', 'load_checkpoint',
-           'train_step', 'validate', 'train']
+           'train_step', 'validate', 'train', 'score_run']
 
 # %% ../nbs/library/65_training.ipynb #56e16ece
 import contextlib
@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .embedding import artist_similarity, embed_clips, excerpt_places
-from .encoders import Encoder, load_encoder, make_encoder, save_encoder
+from .embedding import artist_similarity, compare_encoders, embed_clips, excerpt_places
+from .encoders import Encoder, MeanMFCC, load_encoder, make_encoder, save_encoder
 from .objectives import make_objective
 from .project import PRESETS, Preset, VocalrepError, choose, home, pick_device, provenance, read_json, seed_everything, write_json, writing
 from .sampling import Pairs, PairSampler, mix
@@ -272,7 +272,7 @@ def train(
 def _train(run: Run, state: TrainingState, device: str, devices: int, progress: bool) -> None:
     "The loop itself."
     from lightning.fabric import Fabric
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     if state.preset.batch % devices:
         raise VocalrepError(f"a batch of {state.preset.batch} pairs cannot be shared by {devices} devices; choose a number that divides it")
     fabric = Fabric(accelerator=device.split(":")[0], devices=devices if ":" not in device else [int(device.split(":")[1])],
@@ -288,7 +288,7 @@ def _train(run: Run, state: TrainingState, device: str, devices: int, progress: 
     learner, optimizer = fabric.setup(state.learner, state.optimizer)
     places, updates, begun = _similarity_places(state.store), state.preset.step_pairs // state.preset.batch, time.time() - state.seconds
     show = progress and fabric.is_global_zero
-    with tqdm(total=state.steps * updates, initial=state.step * updates, desc=state.variant.name, unit="update", disable=not show) as bar:
+    with tqdm(total=state.steps * updates, initial=state.step * updates, desc=state.variant.name, unit="update", mininterval=1, disable=not show) as bar:
         while state.step < state.steps:
             if state.enter_stage():
                 optimizer = fabric.setup_optimizers(state.optimizer)
@@ -330,3 +330,18 @@ def _finish(run: Run, state: TrainingState, devices: int, device: str) -> None:
         **{k: v for k, v in state.history[-1].items() if k != "seconds"}, seconds=state.seconds, pairs_per_second=round(pairs / state.seconds, 1),
         parameters=sum(p.numel() for p in encoder.parameters()), encoder=encoder.name, device=device, devices=devices))
     (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+# %% ../nbs/library/65_training.ipynb #40f74cb9
+def score_run(
+    run: Run,
+    store: Store,
+    split: str | None = "test",     # None: all clips
+    per_clip: int | None = None,    # excerpts per clip; None: all
+    device: str = "cpu",
+) -> pd.DataFrame:                  # columns system, mode, normalisation, eer, mnr, artists, clips
+    "EER and MNR of a run's encoder, of its untrained twin and of mean MFCC."
+    encoder = run.encoder(device)
+    seed_everything(run.config["seed"])
+    twin = make_encoder(encoder.name, encoder.pooling).to(device)
+    systems = {run.config["variant"]["name"]: encoder, "untrained": twin, "mean MFCC": MeanMFCC().to(device)}
+    return compare_encoders(store, {name: (e, run.scaling) for name, e in systems.items()}, split, per_clip)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage, signal
 
-# %% ../nbs/library/08_voice.ipynb #0076bae7
+# %% ../nbs/library/08_voice.ipynb #e7cce2a7
 VOWELS = ("i", "ɪ", "ɛ", "æ", "ɑ", "ɔ", "ʊ", "u", "ʌ", "ɝ")
 
 FORMANTS = {  # (10, 3) mean F1, F2, F3 in Hz of Peterson & Barney (1952), table II, in the order of VOWELS
@@ -37,8 +37,7 @@ class Singer:
     upper: tuple[float, ...]        # F4, F5, ... in Hz, up to 12 kHz
     damping: float                  # factor on formant bandwidths
     cluster: float                  # singer's formant: how far F3 and F5 are drawn to F4, 0..0.6
-    dip_hz: float                   # dip of the piriform fossae
-    dip_db: float
+    side: tuple[tuple[float, float, float], ...]  # side cavities (trachea, sinuses, piriform fossae): (Hz, dB, width in Hz) of a dip or bump each
     nasality: float                 # opening of the velum on vowels, 0..0.5
     # the folds
     open_quotient: float            # part of the period in which the glottis is open
@@ -73,6 +72,10 @@ class Singer:
     room_seconds: float             # its RT60
 
 
+_SIDE = (  # (Hz for a 17 cm tract, mean dB): trachea and sinuses colour F1 to F3 (Stevens, 1998), the two piriform fossae cut dips (Dang & Honda, 1997)
+    (620, 0), (1400, 0), (2150, 0), (3000, 0), (4300, -4), (5000, -4), (6200, 0))
+
+
 def make_singer(
     seed: int,              # any non-negative integer
     sex: str | None = None, # "female" or "male"; drawn from the seed if None
@@ -85,26 +88,26 @@ def make_singer(
     man = sex == "male"
     tract_cm = float(np.clip(n(TRACT_CM[sex], 0.75), TRACT_CM[sex] - 2, TRACT_CM[sex] + 2))
     scale = TRACT_CM[sex] / tract_cm
-    habit = np.exp(n(0, [0.05, 0.05, 0.04])) * np.exp(n(0, [0.06, 0.05, 0.035], (len(VOWELS), 3)))  # (10, 3)
+    habit = np.exp(n(0, [0.07, 0.06, 0.06])) * np.exp(n(0, [0.06, 0.05, 0.035], (len(VOWELS), 3)))  # (10, 3)
     vowels = FORMANTS[sex] * scale * habit
     spacing = SPEED_OF_SOUND / (2 * tract_cm)                                           # Hz between resonances of a tube
-    upper = spacing * (np.arange(4, 14) - 0.5) * np.exp(n(0, 0.035, 10))
+    upper = spacing * (np.arange(4, 14) - 0.5) * np.exp(n(0, 0.05, 10))
     return Singer(
         seed, sex, tract_cm, tuple(tuple(map(float, v)) for v in vowels.round(1)), tuple(float(v) for v in np.sort(upper[upper < 12000]).round(1)),
-        damping=float(np.exp(n(0.25, 0.2))), cluster=float(u(0, 0.6) * (u() < (0.5 if man else 0.25))),
-        dip_hz=float(n(4600, 350) * 16 / tract_cm), dip_db=float(u(0, 12)), nasality=float(u(0, 0.45) ** 1.3),
+        damping=float(np.exp(n(0.25, 0.3))), cluster=float(u(0, 0.6) * (u() < (0.5 if man else 0.25))),
+        side=tuple((float(f * 17 / tract_cm * np.exp(n(0, 0.1))), float(n(mean, 5)), float(f * u(0.1, 0.2))) for f, mean in _SIDE), nasality=float(u(0, 0.45) ** 1.3),
         open_quotient=float(u(0.4, 0.8)), asymmetry=float(u(0.6, 0.82)), tilt_db=float(u(3, 16) + (0 if man else 1)),
         breath_db=float(u(-52, -28)), jitter=float(np.exp(n(np.log(0.035), 0.5))), shimmer_db=float(u(0.2, 0.9)),
         roughness=float(max(0, n(-0.05, 0.12))),
-        centre=float(n(53.5, 2.8) if man else n(63, 2.8)),
+        centre=float(n(52, 3) if man else n(61, 3)),
         vibrato_hz=float(np.clip(n(5.6, 0.55), 4.3, 7.0)), vibrato_cents=float(np.exp(n(np.log(32), 0.7))), vibrato_delay=float(u(0.08, 0.6)),
         portamento=float(np.exp(n(np.log(0.06), 0.5))), scoop=float(np.clip(n(0.6, 0.9), 0, 3)), drift=float(u(0.05, 0.25)),
         attack=float(np.exp(n(np.log(0.035), 0.5))), blur=float(u(0.03, 0.1)), consonants=float(np.exp(n(0, 0.35))),
         sibilance=float(np.exp(n(0 if man else 0.1, 0.12))), inhale=float(u(0, 1)), dynamics_db=float(u(1, 4)), lift_db=float(u(2, 8)),
-        mic_tilt=float(n(0.8, 0.8)), low_cut=float(u(40, 160)), presence_db=float(n(2, 2.5)), presence_hz=float(u(2000, 6000)),
+        mic_tilt=float(n(0.4, 0.8)), low_cut=float(u(40, 160)), presence_db=float(n(2, 2.5)), presence_hz=float(u(2000, 6000)),
         ratio=float(u(1.2, 5)), room_db=float(u(-30, -10)), room_seconds=float(u(0.25, 2.0)))
 
-# %% ../nbs/library/08_voice.ipynb #e7cce2a7
+# %% ../nbs/library/08_voice.ipynb #2e86c954
 class Note(NamedTuple):
     "A sung note with its syllable."
     start: float                     # seconds
@@ -214,7 +217,7 @@ def articulate(
             track[:, column] = ndimage.uniform_filter1d(track[:, column], width, mode="nearest")
     return track
 
-# %% ../nbs/library/08_voice.ipynb #790c875d
+# %% ../nbs/library/08_voice.ipynb #089ece95
 def _slow_noise(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
     "Unit-variance noise (n,) that changes over about `width` points."
     points = rng.standard_normal(n // width + 3)
@@ -248,7 +251,7 @@ def pitch_contour(
     drift = singer.drift * _slow_noise(rng, n, max(1, round(0.25 / hop))) + rng.normal(0, singer.drift / 2, len(notes))[index]
     return melody + vibrato + drift + singer.jitter * rng.standard_normal(n)
 
-# %% ../nbs/library/08_voice.ipynb #3bbfeb55
+# %% ../nbs/library/08_voice.ipynb #917f12c3
 def pulse_train(
     f0: np.ndarray,     # (T,) Hz at each sample
     rate: int,
@@ -294,7 +297,7 @@ def tract_response(
 
 
 def _fixed_poles(singer: Singer, hz: np.ndarray) -> np.ndarray:
-    "F4 and above, drawn together by the singer's formant, and the piriform dip: (bins,) complex64."
+    "F4 and above, drawn together by the singer's formant, and the side cavities: (bins,) complex64."
     upper = np.array(singer.upper)
     upper[1] -= singer.cluster * (upper[1] - upper[0])
     width = np.minimum(formant_bandwidth(upper), 320) * singer.damping  # measured bandwidths level off up there
@@ -305,9 +308,10 @@ def _fixed_poles(singer: Singer, hz: np.ndarray) -> np.ndarray:
     missing = SPEED_OF_SOUND / (2 * singer.tract_cm) * (np.arange(3 + len(upper), 200) + 0.5)  # resonances of the tube above the last one
     low = np.minimum(hz, 0.8 * missing[0])
     out *= np.exp(-(low**2) * (missing**-2.0).sum() - low**4 / 2 * (missing**-4.0).sum())    # higher-pole correction (Fant, 1960)
-    f, wide = singer.dip_hz, 700.0
-    narrow = wide * 10 ** (-singer.dip_db / 20)
-    out *= (f**2 - hz**2 + 1j * hz * wide) / (f**2 - hz**2 + 1j * hz * narrow)
+    for f, db, width in singer.side:                                                          # a pole and a zero at the same place
+        wide, narrow = width * 10 ** (abs(db) / 40), width * 10 ** (-abs(db) / 40)
+        pole, zero = (wide, narrow) if db < 0 else (narrow, wide)
+        out *= (f**2 - hz**2 + 1j * hz * pole) / (f**2 - hz**2 + 1j * hz * zero)
     return out.astype(np.complex64)
 
 
@@ -327,7 +331,7 @@ def glottal_spectrum(
     formant = (size - f2) - i_f * (2 * decay)[:, None].astype(np.float32)
     return (1000 * i_f) / (formant * (1 + i_f * (1 / corner)[:, None].astype(np.float32)))
 
-# %% ../nbs/library/08_voice.ipynb #5db81d97
+# %% ../nbs/library/08_voice.ipynb #c4b8741c
 _BLOCK = 256  # frames filtered at a time: memory stays flat, and the work stays in the cache
 
 
@@ -412,7 +416,7 @@ def _filter(singer, track, f0, effort_db, pulses, noise, hop, rate) -> np.ndarra
 
 
 def _level(x: np.ndarray, rms: float = 0.1) -> np.ndarray:
-    "Scale so that the sounding parts (above a tenth of the largest 50 ms) have this RMS."
+    "Scale so that the sounding parts (blocks of 400 samples within 20 dB of the loudest) have this RMS."
     power = np.square(x[: len(x) // 400 * 400]).reshape(-1, 400).mean(1) if len(x) >= 400 else np.square(x)
     loud = power[power > 0.01 * power.max()] if power.size and power.max() > 0 else np.ones(1)
     return (x * np.float32(rms / np.sqrt(loud.mean()))).astype(np.float32)

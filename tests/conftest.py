@@ -1,0 +1,64 @@
+import dataclasses
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_and_a_home(tmp_path_factory):
+    "Every test computes on one thread and writes below a temporary folder."
+    import torch
+    torch.set_num_threads(1)
+    os.environ["VOCALREP_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    from vocalrep.corpora import studio_corpus
+    return studio_corpus(artists=20, clips=2, seconds=5.0)
+
+
+@pytest.fixture(scope="session")
+def store(corpus, tmp_path_factory):
+    from vocalrep.store import prepare
+    return prepare(corpus, tmp_path_factory.mktemp("stores") / "studio", workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    "A preset of four steps of two batches."
+    from vocalrep.project import PRESETS
+    return dataclasses.replace(PRESETS["smoke"], steps=4, step_pairs=32, batch=16, validate_every=1, patience=2)
+
+
+@pytest.fixture
+def music(tmp_path):
+    "A folder of audio with a bad file of every kind beside good ones."
+    import numpy as np
+    import soundfile
+    rng = np.random.default_rng(0)
+    root = tmp_path / "Música de prueba"
+
+    def write(name, wave, rate=44100, **options):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, wave, rate, **options)
+
+    def noise(seconds, channels=1, rate=44100):
+        return rng.normal(0, 0.1, (int(seconds * rate), channels))
+
+    write("Ada/mono.wav", noise(6))
+    write("Ada/stereo.mp3", noise(6, 2))
+    write("Béla/six channels.wav", noise(6, 6))
+    write("Béla/low rate.flac", noise(6, 1, 8000), 8000)
+    write("Zoë/loud.wav", 20 * noise(6, 2), subtype="FLOAT")
+    write("bad/silent.wav", 0 * noise(6))
+    write("bad/nan.wav", np.full((44100, 1), np.nan), subtype="FLOAT")
+    write("bad/short.wav", noise(0.2))
+    write("bad/empty.wav", noise(0))
+    (root / "bad/garbage.mp3").write_bytes(b"no audio at all" * 100)
+    (root / "bad/zero.flac").write_bytes(b"")
+    write("bad/header.wav", noise(6))
+    (root / "bad/header.wav").write_bytes((root / "bad/header.wav").read_bytes()[:20])
+    return root
