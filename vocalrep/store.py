@@ -173,24 +173,27 @@ def store_folder(corpus: str, root: str | Path = "", preset: str = "", rate: int
     return home() / "stores" / f"{corpus}-{label}-{rate}"
 
 
-def choose_separator(corpus: Corpus, separator: str, folder: Path, device: str) -> str:
-    """The separator that will really run, by name.
+def choose_separator(corpus: Corpus, separator: str, folder: Path, device: str) -> dict[str, str | None]:
+    """The separator that will really run, and the fingerprint of its weights.
 
     `auto` keeps what a store was begun with; otherwise it takes the true stems where the corpus has them, and umxl, as the released CVSM code does, where not.
     A named one is loaded here, once: a wrong name, or weights that cannot be fetched, are said before the work begins.
     """
     if separator == "auto" and (folder / "plan.json").exists():
-        return read_json(folder / "plan.json")["separator"]
+        return {k: v for k, v in read_json(folder / "plan.json").items() if k in ("separator", "weights")}
     if separator == "auto":
         separator = "true" if "vocals" in corpus.stems else "umxl"
-    return separator if separator == "true" else _separator(separator, device).name
+    if separator == "true":
+        return dict(separator="true", weights=None)
+    model = _separator(separator, device)
+    return dict(separator=model.name if Path(separator).name == separator else separator, weights=model.fingerprint)
 
 
-def _plan(corpus: Corpus, rate: int, names: tuple[str, ...], separator: str) -> dict:
+def _plan(corpus: Corpus, rate: int, names: tuple[str, ...], separator: dict) -> dict:
     "What decides the content of a store."
     listing = corpus.clips.drop(columns=["path", "vocals"], errors="ignore").to_json(orient="records")
     return dict(corpus=corpus.name, clips=len(corpus.clips), listing=hashlib.sha256(listing.encode()).hexdigest()[:16], rate=rate,
-                stems=list(names), separator=separator, segment_seconds=SEGMENT_SECONDS, chunk=CHUNK)
+                stems=list(names), **separator, segment_seconds=SEGMENT_SECONDS, chunk=CHUNK)
 
 
 def prepare(
@@ -287,7 +290,7 @@ class Store:
     @property
     def identity(self) -> dict:
         "What decides the content of this store."
-        return {k: self.about[k] for k in ("corpus", "clips", "listing", "rate", "stems", "separator", "segments", "skipped")}
+        return {k: self.about[k] for k in ("corpus", "clips", "listing", "rate", "stems", "separator", "weights", "segments", "skipped")}
 
     def stems_of(self, source: str) -> list[int]:
         "The stored stems that a source is the sum of: all for `mixture`, all but the vocals for `accompaniment`."
