@@ -38,6 +38,7 @@ notebooks: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_export
 	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_clean
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
+	sed -i.bak 's#](\.\./#](#g' README.md && rm README.md.bak
 
 clean:
 	rm -rf runs stores .pytest_cache

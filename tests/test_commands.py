@@ -38,7 +38,7 @@ def test_errors_are_one_line():
 def test_prepare_and_score_a_folder(music, tmp_path):
     done = vocalrep("prepare", "folder", "--root", music, "--separator", "studio-umx", "--store", tmp_path / "störe", "--workers", 1)
     assert done.returncode == 0, done.stderr
-    assert "5 clips" in done.stdout and "skipped 7 clips" in done.stdout and "100%" in done.stderr
+    assert "6 clips" in done.stdout and "skipped 7 clips" in done.stdout and "100%" in done.stderr
     again = vocalrep("prepare", "folder", "--root", music, "--store", tmp_path / "störe")
     assert again.returncode == 0 and again.stdout == done.stdout
 

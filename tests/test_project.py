@@ -36,6 +36,18 @@ def test_every_dependency_has_an_exact_constraint():
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)], prereleases=True), text
 
 
+def test_readme_is_made_from_the_index_notebook():
+    cells = json.loads((REPO / "nbs/index.ipynb").read_text())["cells"]
+    text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    assert (REPO / "README.md").read_text().strip() == text.replace("](../", "](").strip(), "run `make notebooks`"
+
+
+def test_readme_links_lead_somewhere():
+    import re
+    for target in re.findall(r"\]\(([^)#]+)\)", (REPO / "README.md").read_text()):
+        assert target.startswith("http") or (REPO / target).exists(), target
+
+
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
 def test_runnable_notebooks_keep_their_parameters_tag(path):
     cells = json.loads(path.read_text())["cells"]

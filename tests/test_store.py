@@ -17,11 +17,30 @@ from vocalrep.store import Store, count_segments, prepare
 
 def test_bad_files_are_skipped_with_reasons_and_the_rest_is_prepared(music, tmp_path):
     store = prepare(folder_corpus(music), tmp_path / "a störe", separator="studio-umx", workers=1, progress=False)
-    assert set(store.clips["clip"]) == {"Ada/mono.wav", "Ada/stereo.mp3", "Béla/six channels.wav", "Béla/low rate.flac", "Zoë/loud.wav"}
+    assert set(store.clips["clip"]) == {"Ada/mono.wav", "Ada/stereo.mp3", "Béla/six channels.wav", "Béla/low rate.flac", "Zoë/loud.wav", "Zoë/cut short.wav"}
     skipped = pd.read_csv(store.folder / "skipped.csv").set_index("clip").reason
     assert len(skipped) == 7
     for name, reason in {"silent.wav": "silent", "nan.wav": "NaN", "short.wav": "shorter", "empty.wav": "no samples", "garbage.mp3": "garbage.mp3", "zero.flac": "zero.flac", "header.wav": "header.wav"}.items():
         assert reason in skipped[f"bad/{name}"]
+
+
+def test_what_stands_in_for_a_separator_is_recorded(music, tmp_path, monkeypatch):
+    import urllib.error
+
+    from vocalrep import separation, store
+    from vocalrep.separation import StandInWarning
+
+    def unreachable(*arguments, **options):
+        raise urllib.error.URLError("no network")
+    monkeypatch.setattr(separation, "_hub_module", unreachable)
+    store._separator.cache_clear()
+    with pytest.warns(StandInWarning, match="STANDS IN"):
+        made = prepare(folder_corpus(music), tmp_path / "store", workers=1, progress=False)
+    store._separator.cache_clear()
+    assert made.about["separator"] == "umxl" and made.about["separator_details"]["name"] == "studio-umx"
+    assert made.about["separator_details"]["stands_in_for"] == "umxl"
+    with pytest.raises(VocalrepError, match="prepared from something else.*separator: 'umxl' there, 'studio-umx' now"):
+        prepare(folder_corpus(music), tmp_path / "store", separator="studio-umx", progress=False)
 
 
 def test_stored_mixture_is_the_file(music, tmp_path):

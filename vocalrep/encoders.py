@@ -71,11 +71,12 @@ class Network:
     offset: float
     scale: float
     dim: int = 1280
+    standardised: bool = False   # whether every dimension of the embedding is brought to mean 0 and deviation 1 over the batches
 
 
 ENCODERS = {
     "efficientnet-b0": Network(efficientnet_b0, offset=0.0, scale=1 / 255),   # the papers' encoder
-    "small-cnn": Network(small_cnn, offset=4.0, scale=1 / 2),                 # for minutes on a processor
+    "small-cnn": Network(small_cnn, offset=4.0, scale=1 / 2, standardised=True),   # for minutes on a processor
 }
 POOLINGS = {
     "max": lambda x: x.amax((2, 3)),   # CVSM's released code; MSCOL, paper and code
@@ -99,12 +100,13 @@ class SpectrogramEncoder(Encoder):
         self.network = spec.build()
         keras_initial_values(self.network)
         self.network.to(memory_format=torch.channels_last)
+        self.standardise = nn.BatchNorm1d(spec.dim, affine=False) if spec.standardised else nn.Identity()
 
     def forward(self, waveforms: Tensor) -> Tensor:
         "Embeddings (B, dim); waveforms shorter than a frame raise `VocalrepError`."
         x = (self.frontend(waveforms)[:, None] + self.offset) * self.scale                       # (B, 1, time, mel)
         x = self.network(x.contiguous(memory_format=torch.channels_last))                        # (B, dim, time / 32, mel / 32)
-        return POOLINGS[self.pooling](x)                                                         # (B, dim)
+        return self.standardise(POOLINGS[self.pooling](x))                                       # (B, dim)
 
 
 def make_encoder(

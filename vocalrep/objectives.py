@@ -27,10 +27,12 @@ class BilinearObjective(nn.Module):
         self,
         dim: int = 1280,         # of the encoder's output
         projection: int = 512,   # of the space in which pairs are compared
+        start: float | None = None,   # W starts as this multiple of the identity; None: N(0, 0.05), as released
     ):
         super().__init__()
         self.project = nn.Sequential(nn.Linear(dim, projection), nn.LayerNorm(projection, eps=1e-3), nn.Tanh())
-        self.weight = nn.Parameter(0.05 * torch.randn(projection, projection))     # W, applied to the positive
+        weight = 0.05 * torch.randn(projection, projection) if start is None else start * torch.eye(projection)
+        self.weight = nn.Parameter(weight)                                         # W, applied to the positive
         nn.init.xavier_uniform_(self.project[0].weight)
         nn.init.zeros_(self.project[0].bias)
 

@@ -48,7 +48,7 @@ def check_parameters(
     **choices: Iterable[str] | None,       # each parameter's permitted values, or None when free
 ) -> dict[str, Any]:                       # the parameters and their values
     "Stop a notebook whose parameters are misspelt or unknown, naming the choices (`VocalrepError`)."
-    plain = {k for k, v in namespace.items() if not k.startswith("_") and k not in _IPYTHON and isinstance(v, _PLAIN)}
+    plain = {k for k, v in namespace.items() if not k.startswith("_") and not k.isupper() and k not in _IPYTHON and isinstance(v, _PLAIN)}
     for name in sorted(plain - set(choices)):
         choose("parameter", name, choices)
     for name, permitted in choices.items():
@@ -130,14 +130,16 @@ class Preset:
     validate_every: int        # steps between validations
     patience: int              # steps without improvement before the learning rate halves
     precision: str = "32-true" # Lightning Fabric's name
+    objective_rate: float = 1.0            # learning rate of the objective's own parameters, as a multiple of the encoder's
+    similarity_start: float | None = None  # the bilinear similarity starts as this multiple of the identity; None: at random, as released
 
 
 
 PRESETS = {preset.name: preset for preset in (
-    Preset("smoke", artists=60, clips=4, seconds=10.0, encoder="small-cnn", steps=12, step_pairs=512, batch=64,
-           learning_rate=1e-3, validate_every=4, patience=12),
-    Preset("laptop", artists=300, clips=5, seconds=15.0, encoder="small-cnn", steps=160, step_pairs=1024, batch=64,
-           learning_rate=1e-3, validate_every=10, patience=40),
+    Preset("smoke", artists=40, clips=4, seconds=10.0, encoder="small-cnn", steps=6, step_pairs=512, batch=64,
+           learning_rate=2e-3, validate_every=2, patience=4, objective_rate=0.05, similarity_start=1 / 64),
+    Preset("laptop", artists=300, clips=4, seconds=15.0, encoder="small-cnn", steps=64, step_pairs=1024, batch=64,
+           learning_rate=2e-3, validate_every=8, patience=16, objective_rate=0.05, similarity_start=1 / 64),
     Preset("gpu", artists=3000, clips=6, seconds=30.0, encoder="efficientnet-b0", steps=120, step_pairs=8192, batch=128,
            learning_rate=1e-3, validate_every=10, patience=40, precision="bf16-mixed"),
     Preset("paper", artists=16269, clips=7, seconds=30.0, encoder="efficientnet-b0", steps=None, step_pairs=8192, batch=128,

@@ -80,7 +80,7 @@ class Composition:
 def _language(rng: np.random.Generator) -> list[list[tuple[str, str, str]]]:
     "A vocabulary of 40 words of one to three syllables, with a sound of its own."
     onsets = [c for c in CONSONANTS if c != " "] + [""]
-    liked, vowels = rng.dirichlet(np.full(len(onsets), 1.5)), rng.dirichlet(np.full(len(VOWELS), 8.0))
+    liked, vowels = rng.dirichlet(np.full(len(onsets), 1.5)), rng.dirichlet(np.full(len(VOWELS), 16.0))
     codas, closed = ("n", "m", "s", "t", "l", "d", "k", "r"), rng.uniform(0.1, 0.5)
     words = []
     for _ in range(40):

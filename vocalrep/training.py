@@ -116,7 +116,7 @@ class TrainingState:
         seed_everything(seed)
         self.variant, self.protocol, self.preset, self.store, self.seed = variant, protocol, preset, store, seed
         encoder = make_encoder(preset.encoder, protocol.pooling)
-        self.learner = Learner(encoder, make_objective(variant.objective, dim=encoder.dim))
+        self.learner = Learner(encoder, make_objective(variant.objective, dim=encoder.dim, start=preset.similarity_start))
         self.steps = total_steps(preset, protocol)
         self.starts = stage_starts(variant, self.steps)
         self.step, self.stage, self.seconds, self.average = 0, 0, 0.0, None
@@ -131,7 +131,8 @@ class TrainingState:
                            self.preset.step_pairs, split, self.learner.encoder.seconds, seed=[seed, self.stage])
 
     def make_optimizer(self, rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.learner.parameters(), lr=rate, eps=1e-7)              # Keras' epsilon (CVSM code)
+        groups = [dict(params=self.learner.encoder.parameters(), lr=rate), dict(params=self.learner.objective.parameters(), lr=rate * self.preset.objective_rate)]
+        return torch.optim.Adam(groups, eps=1e-7)                                          # Keras' epsilon (CVSM code)
 
     def enter_stage(self) -> bool:
         "Move to the stage that begins at this step, if one does; returns whether the optimiser is a new one."

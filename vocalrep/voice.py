@@ -88,14 +88,14 @@ def make_singer(
     man = sex == "male"
     tract_cm = float(np.clip(n(TRACT_CM[sex], 0.75), TRACT_CM[sex] - 2, TRACT_CM[sex] + 2))
     scale = TRACT_CM[sex] / tract_cm
-    habit = np.exp(n(0, [0.07, 0.06, 0.06])) * np.exp(n(0, [0.06, 0.05, 0.035], (len(VOWELS), 3)))  # (10, 3)
+    habit = np.exp(n(0, [0.09, 0.08, 0.07])) * np.exp(n(0, [0.06, 0.05, 0.035], (len(VOWELS), 3)))  # (10, 3)
     vowels = FORMANTS[sex] * scale * habit
     spacing = SPEED_OF_SOUND / (2 * tract_cm)                                           # Hz between resonances of a tube
-    upper = spacing * (np.arange(4, 14) - 0.5) * np.exp(n(0, 0.05, 10))
+    upper = spacing * (np.arange(4, 14) - 0.5) * np.exp(n(0, 0.07, 10))
     return Singer(
         seed, sex, tract_cm, tuple(tuple(map(float, v)) for v in vowels.round(1)), tuple(float(v) for v in np.sort(upper[upper < 12000]).round(1)),
         damping=float(np.exp(n(0.25, 0.3))), cluster=float(u(0, 0.6) * (u() < (0.5 if man else 0.25))),
-        side=tuple((float(f * 17 / tract_cm * np.exp(n(0, 0.1))), float(n(mean, 5)), float(f * u(0.1, 0.2))) for f, mean in _SIDE), nasality=float(u(0, 0.45) ** 1.3),
+        side=tuple((float(f * 17 / tract_cm * np.exp(n(0, 0.1))), float(n(mean, 8)), float(f * u(0.1, 0.2))) for f, mean in _SIDE), nasality=float(u(0, 0.45) ** 1.3),
         open_quotient=float(u(0.4, 0.8)), asymmetry=float(u(0.6, 0.82)), tilt_db=float(u(3, 16) + (0 if man else 1)),
         breath_db=float(u(-52, -28)), jitter=float(np.exp(n(np.log(0.035), 0.5))), shimmer_db=float(u(0.2, 0.9)),
         roughness=float(max(0, n(-0.05, 0.12))),
