@@ -137,7 +137,7 @@ def test_the_paper_preset_takes_the_protocols_steps(store):
 
 
 def test_halving_follows_the_protocol(store, tiny):
-    for name, expected in (("paper", 1e-3 / 2), ("released", 1e-3)):
+    for name, expected in (("paper", tiny.learning_rate / 2), ("released", tiny.learning_rate)):
         state = TrainingState(VARIANTS["COLA"], PROTOCOLS[name], tiny, store, 0)
         for state.step, loss in enumerate((3.0, 3.5, 3.5), start=1):
             state.watch(loss)
@@ -145,7 +145,7 @@ def test_halving_follows_the_protocol(store, tiny):
 
 
 def test_fine_tuning_follows_the_protocol(store, tiny):
-    for name, fresh, rate in (("paper", False, 1e-3), ("released", True, 5e-4)):
+    for name, fresh, rate in (("paper", False, tiny.learning_rate), ("released", True, 5e-4)):
         state = TrainingState(VARIANTS["CVSM-AF"], PROTOCOLS[name], tiny, store, 0)
         before = state.optimizer
         state.step = 3

@@ -6,6 +6,7 @@
 __all__ = ['app', 'Root', 'PresetName', 'StoreFolder', 'Separator', 'Device', 'prepare', 'train', 'score', 'main']
 
 # %% ../nbs/library/95_cli.ipynb #42506e7b
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -38,6 +39,8 @@ def prepare(
     prepared = open_store(corpus, root, preset, store, rate, separator, workers=workers, device=pick_device(device))
     about = prepared.about
     print(f"{prepared.folder}: {about['prepared']} clips, {about['segments']} segments, separator {about['separator']}")
+    if about.get("separator_details", {}).get("stands_in_for"):
+        print(f"NOTE: {about['separator']} could not be fetched, and the small studio-umx stood in for it")
     if about["skipped"]:
         print(f"skipped {about['skipped']} clips, with reasons in {prepared.folder / 'skipped.csv'}")
 
@@ -60,7 +63,7 @@ def train(
     for what, value, choices in (("variant", variant, VARIANTS), ("preset", preset, PRESETS), ("protocol", protocol, PROTOCOLS)):
         choose(what, value, choices)
     run = train_variant(variant, open_store(corpus, root, preset, store), preset, seed, protocol, device, devices, out)
-    if run.complete:
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:                     # with several devices, one of them reports
         s = run.summary
         print(f"{run.folder}: loss {s['train_loss']:.2f} (validation {s['valid_loss']:.2f}) after {s['pairs']} pairs in {s['seconds']:.0f} s, {s['encoder']}")
 
@@ -76,9 +79,11 @@ def score(
     "Artist similarity (EER, MNR) of a run on a corpus, beside the untrained encoder and mean MFCC."
     from vocalrep.project import choose, pick_device
     from vocalrep.store import open_store
-    from vocalrep.training import score_run
+    from vocalrep.training import Run, score_run
     choose("split", split, ("train", "valid", "test", "all"))
-    table = score_run(run, open_store(corpus, root, preset, store, separator=separator), None if split == "all" else split, per_clip, pick_device(device))
+    trained = Run(run)
+    trained.encoder()                                                # a run that is missing or unfinished is said before any preparing
+    table = score_run(trained, open_store(corpus, root, preset, store, separator=separator), None if split == "all" else split, per_clip, pick_device(device))
     print(table.assign(eer=(100 * table.eer).round(1), mnr=(100 * table.mnr).round(1)).to_string(index=False))
 
 

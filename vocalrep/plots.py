@@ -71,8 +71,7 @@ def draw_scores(
         width = 0.8 / len(systems)
         for i, system in enumerate(systems):
             values = [100 * shown[(shown.system == system) & (shown["mode"] == mode)][metric].iloc[0] for mode in modes]
-            colour = next((c for name, c in COLOURS.items() if system.startswith(name)), "#444444")
-            bars = axis.bar(np.arange(len(modes)) + i * width - 0.4 + width / 2, values, width * 0.92, color=colour, label=system)
+            bars = axis.bar(np.arange(len(modes)) + i * width - 0.4 + width / 2, values, width * 0.92, color=COLOURS[system], label=system)
             axis.bar_label(bars, fmt="%.0f", fontsize=8)
         axis.axhline(50, color="black", lw=0.8, ls=":")
         axis.set_xticks(range(len(modes)), modes)

@@ -186,7 +186,7 @@ def choose_separator(corpus: Corpus, separator: str, folder: Path, device: str) 
     if separator == "true":
         return dict(separator="true", weights=None)
     model = _separator(separator, device)
-    return dict(separator=model.name if Path(separator).name == separator else separator, weights=model.fingerprint)
+    return dict(separator=separator, weights=model.fingerprint)
 
 
 def _plan(corpus: Corpus, rate: int, names: tuple[str, ...], separator: dict) -> dict:
@@ -212,22 +212,22 @@ def prepare(
     folder = Path(folder) if folder else store_folder(corpus.name)
     shards = folder / "shards"
     plan = _plan(corpus, rate, tuple(stems), choose_separator(corpus, separator, folder, device))
-    _begin(folder, plan)
+    _begin(folder, plan, device)
     if (folder / "store.json").exists():
         return Store(folder)
     rows = corpus.clips.to_dict("records")
     chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
     missing = [i for i in range(len(chunks)) if not (shards / f"{i:05}.parquet").exists()]
-    jobs = (joblib.delayed(prepare_chunk)(shards, i, chunks[i], corpus.reader, rate, tuple(stems), plan["separator"], device) for i in missing)
+    jobs = (joblib.delayed(prepare_chunk)(shards, i, chunks[i], corpus.reader, rate, tuple(stems), _runs(folder), device) for i in missing)
     pool = joblib.Parallel(n_jobs=workers or os.cpu_count(), return_as="generator_unordered", prefer="processes" if device == "cpu" else "threads")
     with tqdm(total=len(rows), initial=sum(len(c) for i, c in enumerate(chunks) if i not in set(missing)), desc=f"preparing {corpus.name}", unit="clip", mininterval=1, disable=not progress) as bar:
         for count in pool(jobs):
             bar.update(count)
-    _finish(folder, plan, len(chunks))
+    _finish(folder, len(chunks))
     return Store(folder)
 
 
-def _begin(folder: Path, plan: dict) -> None:
+def _begin(folder: Path, plan: dict, device: str) -> None:
     "Claim a folder for a plan, or find that it was claimed for the same one."
     file = folder / "plan.json"
     if file.exists():
@@ -242,12 +242,20 @@ def _begin(folder: Path, plan: dict) -> None:
             (folder / "shards").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise VocalrepError(f"cannot create {folder}: {error.strerror}; choose a folder that can be written to") from error
-        write_json(file, plan)
+        details = {} if plan["separator"] == "true" else dict(separator_details=_separator(plan["separator"], device).describe())
+        write_json(file, {**plan, **details})
     for left in (folder / "shards").glob(".*"):
         left.unlink(missing_ok=True)
 
 
-def _finish(folder: Path, plan: dict, chunks: int) -> None:
+def _runs(folder: Path) -> str:
+    "The separator that workers load: the one asked for, or what stands in for it, so that a store is never made by both."
+    plan = read_json(folder / "plan.json")
+    details = plan.get("separator_details", {})
+    return details["name"] if details.get("stands_in_for") else plan["separator"]
+
+
+def _finish(folder: Path, chunks: int) -> None:
     "Join the chunks' tables and declare the store complete."
     def joined(suffix: str) -> pd.DataFrame:
         tables = [pd.read_parquet(folder / "shards" / f"{i:05}{suffix}.parquet") for i in range(chunks)]
@@ -261,7 +269,7 @@ def _finish(folder: Path, plan: dict, chunks: int) -> None:
         raise VocalrepError(f"{folder}: none of {len(skipped)} clips could be prepared; the first is {first['clip']}: {first.reason}")
     write_table(folder / "clips.parquet", clips)
     write_table(folder / "segments.parquet", segments)
-    write_json(folder / "store.json", {**plan, "prepared": len(clips), "skipped": len(skipped), "segments": len(segments), "packages": versions()})
+    write_json(folder / "store.json", {**read_json(folder / "plan.json"), "prepared": len(clips), "skipped": len(skipped), "segments": len(segments), "packages": versions()})
 
 # %% ../nbs/library/25_store.ipynb #413f19b0
 class Store:
