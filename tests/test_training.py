@@ -82,7 +82,7 @@ torch.set_num_threads(1)
 import lightning.fabric as lf
 from vocalrep.project import PRESETS
 from vocalrep.store import Store
-from vocalrep.training import TrainingState, _gatherer, _updates
+from vocalrep.training import TrainingState, _gatherer, _updates, leave
 from vocalrep.variants import PROTOCOLS, VARIANTS
 import dataclasses
 tiny = dataclasses.replace(PRESETS["smoke"], steps=1, step_pairs=32, batch=32)
@@ -99,6 +99,7 @@ def work(fabric):
     loss = fabric.all_reduce(parts["loss"].detach(), reduce_op="mean")
     if fabric.is_global_zero:
         torch.save(dict(loss=loss, gradients=[p.grad for p in state.learner.parameters()]), sys.argv[2])
+    leave(fabric)
 if __name__ == "__main__":
     fabric.launch(work)
 """

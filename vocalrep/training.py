@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Run', 'run_folder', 'make_config', 'claim_run', 'Learner', 'TrainingState', 'save_checkpoint', 'load_checkpoint',
-           'train_step', 'validate', 'train', 'score_run']
+           'train_step', 'validate', 'train', 'leave', 'score_run']
 
 # %% ../nbs/library/65_training.ipynb #56e16ece
 import contextlib
@@ -308,7 +308,14 @@ def _train(run: Run, state: TrainingState, device: str, devices: int, progress: 
                 fabric.barrier()
     if fabric.is_global_zero:
         _finish(run, state, devices, str(fabric.device))
-    fabric.barrier()
+    leave(fabric)
+
+
+def leave(fabric) -> None:
+    "Wait for the other ranks and close the connections between them: a rank that just ends can take the others with it."
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _use_gpu(state: TrainingState, device: torch.device) -> None:
