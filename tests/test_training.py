@@ -213,3 +213,13 @@ def test_a_corpus_without_vocals_is_one_error(store, tiny, tmp_path):
     silent.segments["active_vocals"] = False
     with pytest.raises(VocalrepError, match="no segment with vocals in the train split"):
         train("MSCOL", silent, tiny, out=tmp_path / "r", device="cpu", progress=False)
+
+
+def test_artists_with_one_clip_train_but_cannot_be_scored(tiny, tmp_path):
+    from vocalrep.corpora import studio_corpus
+    from vocalrep.store import prepare
+    single = prepare(studio_corpus(artists=20, clips=1, seconds=5.0), tmp_path / "store", workers=1, progress=False)
+    run = train("CVSM-ART", single, dataclasses.replace(tiny, steps=1, step_pairs=16), out=tmp_path / "r", device="cpu", progress=False)
+    assert run.complete and "eer_mixture" not in run.history                        # no early score either
+    with pytest.raises(VocalrepError, match="needs two artists with two clips, found 2 artists and 2 clips"):
+        score_run(run, single)
