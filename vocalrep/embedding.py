@@ -6,8 +6,6 @@
 __all__ = ['excerpt_places', 'embed_clips', 'artist_similarity', 'compare_encoders']
 
 # %% ../nbs/library/64_embedding.ipynb #cdd0ac6e
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import torch

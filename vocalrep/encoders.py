@@ -8,7 +8,6 @@ __all__ = ['ENCODERS', 'POOLINGS', 'Encoder', 'keras_initial_values', 'efficient
 
 # %% ../nbs/library/45_encoders.ipynb #3b33d1a7
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path

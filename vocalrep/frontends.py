@@ -6,8 +6,6 @@
 __all__ = ['hertz_to_mel', 'mel_matrix', 'LogMel']
 
 # %% ../nbs/library/40_frontends.ipynb #e1ac6c13
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -8,9 +8,7 @@ __all__ = ['VARIANTS', 'PROTOCOLS', 'Stage', 'Variant', 'Protocol', 'stage_start
 # %% ../nbs/library/60_variants.ipynb #e609b7f4
 import dataclasses
 
-import pandas as pd
-
-from .project import Preset, choose
+from .project import Preset
 from .sampling import RULES, SamplingRules
 
 # %% ../nbs/library/60_variants.ipynb #c52073c7
