@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_to_the_same_curve(store, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not Run(tmp_path / "killed").complete and len(pd.read_csv(history)) < 7
+    assert not Run(tmp_path / "killed").complete and len(pd.read_csv(history)) < 6
     process = launch(store, tmp_path / "killed", preset)
     assert process.wait() == 0, process.stdout.read()
     pd.testing.assert_frame_equal(curve(Run(tmp_path / "killed")), curve(Run(tmp_path / "whole")), check_exact=True)
