@@ -223,8 +223,15 @@ def prepare(
     with tqdm(total=len(rows), initial=sum(len(c) for i, c in enumerate(chunks) if i not in set(missing)), desc=f"preparing {corpus.name}", unit="clip", mininterval=1, disable=not progress) as bar:
         for count in pool(jobs):
             bar.update(count)
+    _release_workers()
     _finish(folder, len(chunks))
     return Store(folder)
+
+
+def _release_workers() -> None:
+    "End joblib's idle processes, which would hold their memory through the training that follows, and keep a parent from ending."
+    from joblib.externals.loky import get_reusable_executor
+    get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def _begin(folder: Path, plan: dict, device: str) -> None:
