@@ -33,18 +33,22 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
+        "The records that decided the result, and where it was made; a damaged file raises `VocalrepError`."
         return read_json(self.folder / "config.json")
 
     @property
     def summary(self) -> dict[str, Any]:
+        "What came out: last losses and scores, seconds, parameters, device."
         return read_json(self.folder / "summary.json")
 
     @property
     def history(self) -> pd.DataFrame:
+        "One row per validation: step, pairs, losses (nats), EER in [0, 1], learning rate, seconds."
         return pd.read_csv(self.folder / "history.csv")
 
     @property
     def complete(self) -> bool:
+        "Whether training came to its end."
         return (self.folder / "summary.json").exists()
 
     @property
@@ -125,11 +129,13 @@ class TrainingState:
         self.optimizer = self.make_optimizer(preset.learning_rate)
 
     def make_sampler(self, split: str, seed: int) -> PairSampler:
+        "The pairs of the present stage, from one split."
         stage = self.variant.stages[self.stage]
         return PairSampler(self.store, self.variant.positive, stage.p_artificial, self.variant.level, self.protocol.sampling,
                            self.preset.step_pairs, split, self.learner.encoder.seconds, seed=[seed, self.stage])
 
     def make_optimizer(self, rate: float) -> torch.optim.Optimizer:
+        "A fresh Adam: `rate` for the encoder, `objective_rate` times that for the objective."
         groups = [dict(params=self.learner.encoder.parameters(), lr=rate), dict(params=self.learner.objective.parameters(), lr=rate * self.preset.objective_rate)]
         return torch.optim.Adam(groups, eps=1e-7)                                          # Keras' epsilon (CVSM code)
 
@@ -158,10 +164,12 @@ class TrainingState:
                 group["lr"] /= 2
 
     def state_dict(self) -> dict[str, Any]:
+        "Everything a checkpoint holds: tensors and plain data only."
         return dict(learner=self.learner.state_dict(), optimizer=self.optimizer.state_dict(), sampler=self.sampler.state(), random=torch.get_rng_state(),
                     step=self.step, stage=self.stage, seconds=self.seconds, average=self.average, history=self.history)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        "Go on from what `state_dict` gave."
         self.step, self.stage, self.seconds, self.average, self.history = (state[k] for k in ("step", "stage", "seconds", "average", "history"))
         self.learner.load_state_dict(state["learner"])
         self.sampler, self.validation = self.make_sampler("train", self.seed), self.make_sampler("valid", self.seed + 1).step()
