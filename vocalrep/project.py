@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PACKAGES', 'VocalrepError', 'choose', 'check_parameters', 'home', 'in_test', 'default_preset', 'writing',
-           'write_json', 'read_json', 'Preset', 'seed_everything', 'pick_device', 'versions', 'provenance']
+           'write_json', 'read_json', 'alone', 'Preset', 'seed_everything', 'pick_device', 'versions', 'provenance']
 
 # %% ../nbs/library/05_project.ipynb #3c13c0b2
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -114,7 +115,27 @@ def read_json(path: str | Path) -> Any:
     except (OSError, ValueError) as error:
         raise VocalrepError(f"cannot read {path}: {error}; it is missing or damaged, so make it again") from error
 
-# %% ../nbs/library/05_project.ipynb #3259cd9d
+# %% ../nbs/library/05_project.ipynb #6ac91d8e
+@contextlib.contextmanager
+def alone(
+    folder: str | Path,
+) -> Iterator[None]:
+    "Inside, no other process of this user on this machine is in such a block for the same folder; whoever comes later waits."
+    from filelock import FileLock, Timeout
+    user = getattr(os, "getuid", lambda: 0)()
+    name = hashlib.sha256(f"{user}:{Path(folder).resolve()}".encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"vocalrep-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that works in {folder}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+# %% ../nbs/library/05_project.ipynb #64d6f807
 @dataclasses.dataclass(frozen=True)
 class Preset:
     "How much compute: the size of the studio corpus, of the encoder, and of the training schedule."
@@ -138,7 +159,7 @@ class Preset:
 PRESETS = {preset.name: preset for preset in (
     Preset("smoke", artists=40, clips=4, seconds=10.0, encoder="small-cnn", steps=6, step_pairs=512, batch=64,
            learning_rate=2e-3, validate_every=2, patience=4, objective_rate=0.05, similarity_start=1 / 64),
-    Preset("laptop", artists=300, clips=4, seconds=15.0, encoder="small-cnn", steps=64, step_pairs=1024, batch=64,
+    Preset("laptop", artists=500, clips=5, seconds=15.0, encoder="small-cnn", steps=64, step_pairs=1024, batch=64,
            learning_rate=2e-3, validate_every=8, patience=16, objective_rate=0.05, similarity_start=1 / 64),
     Preset("gpu", artists=3000, clips=6, seconds=30.0, encoder="efficientnet-b0", steps=120, step_pairs=8192, batch=128,
            learning_rate=1e-3, validate_every=10, patience=40, precision="bf16-mixed"),
@@ -146,7 +167,7 @@ PRESETS = {preset.name: preset for preset in (
            learning_rate=1e-3, validate_every=10, patience=1000),
 )}
 
-# %% ../nbs/library/05_project.ipynb #ee253de9
+# %% ../nbs/library/05_project.ipynb #6d0e8c25
 def seed_everything(
     seed: int,                # any non-negative integer
 ) -> np.random.Generator:     # numpy's generator for this seed
@@ -170,7 +191,7 @@ def pick_device(
     choose("device", name.split(":")[0], ["auto", "cpu", "cuda"])
     return name
 
-# %% ../nbs/library/05_project.ipynb #6d0e8c25
+# %% ../nbs/library/05_project.ipynb #251c78ca
 PACKAGES = ("vocalrep", "torch", "torchaudio", "timm", "lightning", "numpy", "scipy", "pandas", "scikit-learn", "symusic", "openunmix")
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .corpora import Corpus, Recording, load_corpus
-from .project import VocalrepError, home, read_json, versions, write_json, writing
+from .project import VocalrepError, alone, home, read_json, versions, write_json, writing
 
 # %% ../nbs/library/25_store.ipynb #63cfb767
 STEMS = ("vocals", "accompaniment")          # what CVSM needs; MSCOL keeps the four of the studio and of open-unmix
@@ -207,25 +207,29 @@ def prepare(
     progress: bool = True,                   # show a bar with an estimate of the time left
 ) -> "Store":
     "Decode, separate, resample and write a corpus; resumes after a kill, and returns at once when all is done."
+    folder = Path(folder) if folder else store_folder(corpus.name)
+    plan = _plan(corpus, rate, tuple(stems), choose_separator(corpus, separator, folder, device))
+    with alone(folder):
+        _begin(folder, plan, device)
+        if not (folder / "store.json").exists():
+            _prepare_missing(corpus, folder, rate, tuple(stems), workers, device, progress)
+    return Store(folder)
+
+
+def _prepare_missing(corpus: Corpus, folder: Path, rate: int, stems: tuple[str, ...], workers: int | None, device: str, progress: bool) -> None:
+    "Prepare the chunks that are not there yet, then join them."
     import joblib
     from tqdm import tqdm
-    folder = Path(folder) if folder else store_folder(corpus.name)
-    shards = folder / "shards"
-    plan = _plan(corpus, rate, tuple(stems), choose_separator(corpus, separator, folder, device))
-    _begin(folder, plan, device)
-    if (folder / "store.json").exists():
-        return Store(folder)
-    rows = corpus.clips.to_dict("records")
+    shards, rows = folder / "shards", corpus.clips.to_dict("records")
     chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
     missing = [i for i in range(len(chunks)) if not (shards / f"{i:05}.parquet").exists()]
-    jobs = (joblib.delayed(prepare_chunk)(shards, i, chunks[i], corpus.reader, rate, tuple(stems), _runs(folder), device) for i in missing)
+    jobs = (joblib.delayed(prepare_chunk)(shards, i, chunks[i], corpus.reader, rate, stems, _runs(folder), device) for i in missing)
     pool = joblib.Parallel(n_jobs=workers or os.cpu_count(), return_as="generator_unordered", prefer="processes" if device == "cpu" else "threads")
     with tqdm(total=len(rows), initial=sum(len(c) for i, c in enumerate(chunks) if i not in set(missing)), desc=f"preparing {corpus.name}", unit="clip", mininterval=1, disable=not progress) as bar:
         for count in pool(jobs):
             bar.update(count)
     _release_workers()
     _finish(folder, len(chunks))
-    return Store(folder)
 
 
 def _release_workers() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .embedding import artist_similarity, compare_encoders, embed_clips, excerpt_places
 from .encoders import Encoder, MeanMFCC, load_encoder, make_encoder, save_encoder
 from .objectives import make_objective
-from .project import PRESETS, Preset, VocalrepError, choose, home, pick_device, provenance, read_json, seed_everything, write_json, writing
+from .project import PRESETS, Preset, VocalrepError, alone, choose, home, pick_device, provenance, read_json, seed_everything, write_json, writing
 from .sampling import Pairs, PairSampler, mix
 from .store import Store
 from .variants import PROTOCOLS, VARIANTS, Protocol, Variant, stage_starts, total_steps
@@ -270,10 +270,11 @@ def train(
     variant, protocol, preset = (choices[choose(what, x, choices)] if isinstance(x, str) else x for what, x, choices in
                                  (("variant", variant, VARIANTS), ("protocol", protocol, PROTOCOLS), ("preset", preset, PRESETS)))
     folder = Path(out) if out else run_folder(variant.name, store.about["corpus"], preset.name, seed, protocol.name)
-    claim_run(folder, make_config(variant, protocol, preset, store, seed))
     run = Run(folder)
-    if not run.complete:
-        _train(run, TrainingState(variant, protocol, preset, store, seed), pick_device(device), devices, progress)
+    with alone(folder) if devices == 1 else contextlib.nullcontext():                 # several devices are several processes of one run
+        claim_run(folder, make_config(variant, protocol, preset, store, seed))
+        if not run.complete:
+            _train(run, TrainingState(variant, protocol, preset, store, seed), pick_device(device), devices, progress)
     return run
 
 

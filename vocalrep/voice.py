@@ -65,6 +65,7 @@ class Singer:
     # the usual recording chain
     mic_tilt: float                 # dB per octave
     low_cut: float                  # Hz
+    high_cut: float                 # Hz
     presence_db: float
     presence_hz: float
     ratio: float                    # of the compressor
@@ -99,12 +100,12 @@ def make_singer(
         open_quotient=float(u(0.4, 0.8)), asymmetry=float(u(0.6, 0.82)), tilt_db=float(u(3, 16) + (0 if man else 1)),
         breath_db=float(u(-52, -28)), jitter=float(np.exp(n(np.log(0.035), 0.5))), shimmer_db=float(u(0.2, 0.9)),
         roughness=float(max(0, n(-0.05, 0.12))),
-        centre=float(n(52, 3) if man else n(61, 3)),
+        centre=float(n(51, 3) if man else n(60, 3)),
         vibrato_hz=float(np.clip(n(5.6, 0.55), 4.3, 7.0)), vibrato_cents=float(np.exp(n(np.log(32), 0.7))), vibrato_delay=float(u(0.08, 0.6)),
         portamento=float(np.exp(n(np.log(0.06), 0.5))), scoop=float(np.clip(n(0.6, 0.9), 0, 3)), drift=float(u(0.05, 0.25)),
         attack=float(np.exp(n(np.log(0.035), 0.5))), blur=float(u(0.03, 0.1)), consonants=float(np.exp(n(0, 0.35))),
         sibilance=float(np.exp(n(0 if man else 0.1, 0.12))), inhale=float(u(0, 1)), dynamics_db=float(u(1, 4)), lift_db=float(u(2, 8)),
-        mic_tilt=float(n(0.4, 0.8)), low_cut=float(u(40, 160)), presence_db=float(n(2, 2.5)), presence_hz=float(u(2000, 6000)),
+        mic_tilt=float(n(0.4, 1.2)), low_cut=float(np.exp(u(np.log(40), np.log(220)))), high_cut=float(np.exp(u(np.log(3800), np.log(7500))) if u() < 0.15 else u(9000, 19000)), presence_db=float(n(2, 3.5)), presence_hz=float(u(2000, 6000)),
         ratio=float(u(1.2, 5)), room_db=float(u(-30, -10)), room_seconds=float(u(0.25, 2.0)))
 
 # %% ../nbs/library/08_voice.ipynb #2e86c954
@@ -155,7 +156,7 @@ def _phones(singer: Singer) -> tuple[np.ndarray, dict[str, list[tuple[float, int
         for seconds, voice, aspiration, frication in steps:
             phases[name].append((seconds, len(rows)))
             loud = singer.inhale if name == " " else singer.consonants
-            rows.append((f1 * scale, f2 * scale, f3 * scale, voice, aspiration * (loud if name == " " else 1), 0.4 * frication * loud,
+            rows.append((f1 * scale, f2 * scale, f3 * scale, voice, aspiration * (loud if name == " " else 1), 0.55 * frication * loud,
                          hz * singer.sibilance, octaves, max(nasal, singer.nasality)))
     phases["_"] = [(0.0, len(rows))]                                  # silence
     rows.append((0, 0, 0, 0, 0, 0, 4000, 1, singer.nasality))

@@ -1,0 +1,66 @@
+"""Embedding a 30 s clip by ours and by foreign encoders, excerpts in, vectors out.
+
+    python benchmarks/embedding.py
+
+Every encoder hears the same 30 s of noise as its protocol cuts it: 30 excerpts of 1 s, or 18 of 1.6 s (GE2E), on one thread. `Resemblyzer's own` is that package's `embed_utterance`, excerpt by excerpt;
+MERT is its architecture with random weights, which cost the same. Times are the shortest of some rounds; the order of the encoders is shuffled anew in each, so that a busy machine troubles all of them alike.
+"""
+import random
+import tempfile
+import time
+
+import numpy as np
+import torch
+from common import show
+
+from vocalrep.encoders import MeanMFCC, make_encoder
+from vocalrep.pretrained import GE2E, MERT
+
+ROUNDS = 4
+
+
+def mert_architecture():
+    "MERT with random weights."
+    from transformers import HubertConfig, HubertModel
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        HubertModel(HubertConfig()).save_pretrained(folder)
+        return MERT(folder)
+
+
+def shortest(jobs, rounds=ROUNDS):
+    "Shortest seconds of each job, interleaved."
+    times = {name: [] for name in jobs}
+    for turn in range(rounds + 1):                     # the first round warms up
+        for name in random.sample(list(jobs), len(jobs)):
+            begun = time.perf_counter()
+            jobs[name]()
+            times[name].append(time.perf_counter() - begun)
+    return {name: min(values[1:]) for name, values in times.items()}
+
+
+@torch.no_grad()
+def main():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    clip = 0.1 * torch.randn(30 * 16000)
+    encoders = {"mean MFCC": MeanMFCC(), "small-cnn": make_encoder("small-cnn"), "efficientnet-b0": make_encoder("efficientnet-b0"), "GE2E": GE2E(), "MERT": mert_architecture()}
+    cut = lambda encoder: clip[:len(clip) // encoder.samples * encoder.samples].reshape(-1, encoder.samples).to(device)
+
+    def job(encoder, excerpts):
+        return lambda: encoder(excerpts).cpu()
+
+    jobs = {name: job(encoder.to(device).eval(), cut(encoder)) for name, encoder in encoders.items()}
+    waves, package = cut(encoders["GE2E"]).cpu().numpy(), encoders["GE2E"].network
+    package.device = torch.device(device)
+    jobs["GE2E, Resemblyzer's own"] = lambda: np.stack([package.embed_utterance(wave) for wave in waves])
+    took = shortest(jobs)
+    rows = [{"encoder": name, "seconds per 30 s clip": took[name], "times real time": 30 / took[name],
+             "faster than GE2E": took["GE2E"] / took[name], "faster than Resemblyzer's own": took["GE2E, Resemblyzer's own"] / took[name], "faster than MERT": took["MERT"] / took[name]} for name in jobs]
+    show(f"Embedding a 30 s clip, {device}", rows)
+
+
+if __name__ == "__main__":
+    main()
