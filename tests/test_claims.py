@@ -20,8 +20,8 @@ NEAR = dataclasses.replace(AHEAD, name="near", more_than=-CLOSE)
 
 def scores(means, task="artist", metric="accuracy", mode="mixture", seeds=3, repetitions=5, noise=0.005, seconds=np.nan, fraction=1.0):
     "Scores around these means; easy and hard draws of artists shift all systems alike, by far more than the noise."
-    rng = np.random.default_rng(0)
-    artists = 0.1 * rng.normal(size=repetitions)
+    artists = 0.1 * np.random.default_rng(0).normal(size=repetitions)
+    rng = np.random.default_rng([mode == "vocals", int(10 * np.nan_to_num(seconds)), int(100 * fraction)])      # other noise under every condition
     return pd.DataFrame([dict(system=system, seed=seed, mode=mode, task=task, metric=metric, normalisation="none", probe="linear", seconds=seconds, fraction=fraction, repetition=r,
                               value=mean + artists[r] + noise * rng.normal(), artists=50, clips=200, reduced="")
                          for system, mean in means.items() for seed in range(seeds) for r in range(repetitions)])
@@ -137,13 +137,13 @@ def test_gaps_that_change_with_length_and_data():
 
 
 def test_overlap_counts_each_pair_once():
-    systems, rng = ("CVSM-ART", "CVSM-AH", "MSCOL", "COLA"), np.random.default_rng(0)
+    systems = ("CVSM-ART", "CVSM-AH", "MSCOL", "COLA")
     share = {frozenset(p): s for p, s in ((("CVSM-ART", "CVSM-AH"), 0.5), (("CVSM-ART", "MSCOL"), 0.4))}
-    rows = [dict(mode=mode, system=a, other=b, share=1.0 if a == b else share.get(frozenset((a, b)), 0.2) + 0.002 * seed, seed=seed)
+    rows = [dict(mode=mode, system=a, other=b, share=1.0 if a == b else share.get(frozenset((a, b)), 0.2) + 0.002 * seed * len(a + b), seed=seed)
             for mode in ("mixture", "vocals") for seed in range(3) for a in systems for b in systems]
     names = ("AH-nearest-to-ART", "MSCOL-next-to-ART")
     table = test(None, *[c for c in CLAIMS if c.name in names], overlap=pd.DataFrame(rows))
-    assert (table.verdict == HOLDS).all() and table.effect["AH-nearest-to-ART"] == pytest.approx(0.1) and "3 seeds" in table.why.iloc[0]
+    assert (table.verdict == HOLDS).all() and table.effect["AH-nearest-to-ART"] == pytest.approx(0.1, abs=0.01) and "3 seeds" in table.why.iloc[0]
     rows[1] = dict(rows[1], share=0.9)
     with pytest.raises(VocalrepError, match="two values"):
         test(None, CLAIMS[0], overlap=pd.DataFrame(rows))
