@@ -125,7 +125,7 @@ def test_artist_distribution():
     figure = draw_artist_distribution(table, published_distribution(), corpus="tiny")
     curve, points = figure.axes[1].lines
     assert curve.get_ydata().tolist() == [0, 25, 100, 100] and np.allclose(points.get_ydata(), [29.83, 75.74])
-    assert [t.get_text() for t in figure.axes[1].get_legend().get_texts()] == ["tiny", "Music4All, published"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["tiny", "Music4All, published"]
     two = pd.concat([table.assign(corpus="a"), table.assign(corpus="b")])
     assert len(draw_artist_distribution(two).axes[0].lines) == 2
 

@@ -152,7 +152,7 @@ def draw_artist_distribution(
             axis.set_xlim(0.8, 1.5 * max(table.at_most.max(), 0 if published is None else published.at_most.max()))
             axis.xaxis.set_major_formatter("{x:g}")
         axes[0].yaxis.set_tick_params(labelleft=True), axes[1].yaxis.set_tick_params(labelleft=True)
-        axes[1].legend(loc="upper left")
+        fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 # %% ../nbs/library/91_figures.ipynb #f6fa51e0
