@@ -41,4 +41,4 @@ notebooks: .venv/installed
 	sed -i.bak 's#](\.\./#](#g' README.md && rm README.md.bak
 
 clean:
-	rm -rf runs stores embeddings scores reproductions .pytest_cache
+	rm -rf runs stores embeddings maps scores reproductions .pytest_cache

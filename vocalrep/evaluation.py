@@ -255,13 +255,23 @@ def project_clips(
     device: str = "auto",
 ) -> pd.DataFrame:                   # columns system, seed, repetition, clip, label, x, y
     "Clips in the plane by t-SNE, several layouts per system (CVSM, figures 5 and 6)."
-    from sklearn.manifold import TSNE
     tables = []
     for system in systems:
-        clips, vectors = _labelled(system, store, label, mode, split, device)
-        for repetition in range(layouts):
-            plane = TSNE(perplexity=min(30, (len(clips) - 1) / 3), init="pca", random_state=repetition).fit_transform(vectors)    # (N, 2)
-            tables.append(pd.DataFrame(dict(system=system.name, seed=system.seed, repetition=repetition, clip=clips["clip"], label=clips[label], x=plane[:, 0], y=plane[:, 1])))
+        file = _file("maps", store, system, mode, f"{label}-map", ".parquet", split=split, layouts=layouts)
+        if not file.exists():
+            with writing(file) as temporary:
+                _layouts(*_labelled(system, store, label, mode, split, device), label, layouts).to_parquet(temporary, index=False)
+        tables.append(pd.read_parquet(file).assign(system=system.name, seed=system.seed))
+    return pd.concat(tables, ignore_index=True)[["system", "seed", "repetition", "clip", "label", "x", "y"]]
+
+
+def _layouts(clips: pd.DataFrame, vectors: np.ndarray, label: str, layouts: int) -> pd.DataFrame:
+    "Several t-SNE layouts of some clips: columns repetition, clip, label, x, y."
+    from sklearn.manifold import TSNE
+    tables = []
+    for repetition in range(layouts):
+        plane = TSNE(perplexity=min(30, (len(clips) - 1) / 3), init="pca", random_state=repetition).fit_transform(vectors)    # (N, 2)
+        tables.append(pd.DataFrame(dict(repetition=repetition, clip=clips["clip"], label=clips[label], x=plane[:, 0], y=plane[:, 1])))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -157,7 +157,7 @@ class Preset:
 
 
 PRESETS = {preset.name: preset for preset in (
-    Preset("smoke", artists=40, clips=4, seconds=10.0, encoder="small-cnn", steps=6, step_pairs=512, batch=64,
+    Preset("smoke", artists=40, clips=4, seconds=10.0, encoder="small-cnn", steps=4, step_pairs=512, batch=64,
            learning_rate=2e-3, validate_every=2, patience=4, objective_rate=0.05, similarity_start=1 / 64),
     Preset("laptop", artists=500, clips=5, seconds=15.0, encoder="small-cnn", steps=64, step_pairs=1024, batch=64,
            learning_rate=2e-3, validate_every=8, patience=16, objective_rate=0.05, similarity_start=1 / 64),
