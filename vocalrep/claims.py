@@ -167,14 +167,14 @@ def crossed_interval(
     squares = [R * ((rows - mean) ** 2).sum(), S * ((columns - mean) ** 2).sum(), ((d - rows - columns + mean) ** 2).sum()]   # seeds, repetitions, rest
     freedom = [S - 1, R - 1, (S - 1) * (R - 1)]
     seeds, repetitions, rest = (s / f if f else 0.0 for s, f in zip(squares, freedom))
-    larger = max(seeds, repetitions)
-    if larger <= 1e-18:                                                  # a handful of test clips: equal values are no certainty
+    largest = max(seeds, repetitions, rest)
+    if largest <= 1e-18:                                                  # a handful of test clips: equal values are no certainty
         return np.nan, np.nan
     if rest < min(seeds, repetitions) * (1 - 1e-9):
         total = seeds + repetitions - rest
         nu = total**2 / sum(m**2 / f for m, f in zip((seeds, repetitions, rest), freedom))
     else:                                                                # a negative component of variance counts as none
-        total, nu = larger, min(f for m, f in zip((seeds, repetitions), freedom) if f and m >= larger * (1 - 1e-9))
+        total, nu = largest, min(f for m, f in zip((seeds, repetitions, rest), freedom) if f and m >= largest * (1 - 1e-9))
     half = stats.t.ppf(0.5 + level / 2, nu) * np.sqrt(total / (S * R))
     return float(mean - half), float(mean + half)
 
