@@ -33,6 +33,21 @@ def tiny():
     return dataclasses.replace(PRESETS["smoke"], steps=4, step_pairs=32, batch=16, validate_every=1, patience=2)
 
 
+@pytest.fixture(scope="session")
+def vocals(tmp_path_factory):
+    "Dry vocals at 44.1 kHz."
+    from vocalrep.corpora import studio_corpus
+    from vocalrep.store import SOUNDS, prepare
+    return prepare(studio_corpus(artists=12, clips=2, seconds=5.0), tmp_path_factory.mktemp("stores") / "vocals", SOUNDS["singer_identity"], workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_singer():
+    "A preset of three steps of two batches of fragments."
+    from vocalrep.project import find_preset
+    return dataclasses.replace(find_preset("smoke", "singer_identity"), steps=3, step_pairs=8, batch=4, validate_every=1, patience=2)
+
+
 @pytest.fixture
 def music(tmp_path):
     "A folder of audio with a bad file of every kind beside good ones."

@@ -1,10 +1,12 @@
-"""The contrastive loss and its objective: brute force from explicit pairs, symmetry, edges, shapes."""
+"""Losses and the bilinear objective: brute force from explicit pairs, a second library, symmetry, edges, shapes, gradients."""
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vocalrep.losses import bilinear_logits, contrastive_cross_entropy
+from vocalrep.losses import alignment, bilinear_logits, byol, contrastive_cross_entropy, covariance, invariance, ntxent, uniformity, variance
 from vocalrep.objectives import BilinearObjective, make_objective
 from vocalrep.project import VocalrepError
 
@@ -93,3 +95,217 @@ def test_objective_is_float32_under_autocast():
     objective = BilinearObjective(20, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert objective(torch.randn(4, 20), torch.randn(4, 20))["loss"].dtype == torch.float32
+
+
+# Losses on two views: every one is compared with loops over Python numbers.
+
+LOSSES = dict(
+    decoupled=ntxent,
+    coupled=lambda a, b: ntxent(a, b, decoupled=False),
+    few=lambda a, b: ntxent(a, b, negatives=2),
+    alignment=alignment,
+    distance=lambda a, b: alignment(a, b, power=1),
+    uniformity=lambda a, b: uniformity(a) + uniformity(b),
+    uniformity_all=lambda a, b: uniformity(a, over="all") + uniformity(b, over="all"),
+    invariance=invariance,
+    variance=lambda a, b: variance(a, 0.5) + variance(b, 0.5),
+    covariance=lambda a, b: covariance(a) + covariance(b),
+    byol=byol,
+)
+quick = settings(max_examples=30, deadline=None)
+sizes = st.tuples(st.integers(2, 9), st.integers(1, 6), st.integers(0, 10_000))
+
+
+def views(pairs, dim, seed, dtype=torch.float64):
+    return torch.randn(2, pairs, dim, dtype=dtype, generator=torch.Generator().manual_seed(seed)).unbind()
+
+
+def dot(x, y):
+    return sum(a * b for a, b in zip(x, y))
+
+
+def apart(x, y):
+    return math.sqrt(sum((a - b) ** 2 for a, b in zip(x, y)))
+
+
+def naive_ntxent(first, second, temperature, decoupled, negatives, target):
+    cosine = lambda x, y: dot(x, y) / max(math.sqrt(dot(x, x)), 1e-8) / max(math.sqrt(dot(y, y)), 1e-8)
+    total, second = 0.0, second.tolist()
+    for x, t in zip(first.tolist(), target):
+        own = cosine(x, second[t]) / temperature
+        others = [cosine(x, second[(t - r) % len(second)]) / temperature for r in range(1, len(second))][:negatives]
+        total += math.log(sum(map(math.exp, others + ([] if decoupled else [own])))) - own
+    return total / len(first)
+
+
+@quick
+@given(sizes, st.sampled_from([0.1, 0.2, 1.0]), st.booleans(), st.sampled_from([None, 1, 3, 250]))
+def test_ntxent_by_loops(size, temperature, decoupled, negatives):
+    first, second = views(*size)
+    expected = naive_ntxent(first, second, temperature, decoupled, negatives, range(len(first)))
+    assert ntxent(first, second, temperature, decoupled, negatives).item() == pytest.approx(expected, abs=1e-9)
+    assert ntxent(first, second, temperature, decoupled, negatives, "sum").item() == pytest.approx(len(first) * expected, abs=1e-8)
+    assert ntxent(3 * first, 0.1 * second, temperature, decoupled, negatives).item() == pytest.approx(expected, abs=1e-9)    # cosine: lengths do not count
+    assert ntxent(first.float(), second.float(), temperature, decoupled, negatives).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_ntxent_rolls_as_the_released_code_does():
+    one = torch.eye(4)
+    second = torch.stack([one[0], one[1], one[2], one[3]])                   # row 1's first negative is row 0, not row 2
+    value = lambda near: ntxent(one[1] + 0.5 * one[near][None], second, negatives=1, target=torch.tensor([1]))
+    assert value(0) > value(2) and value(2).item() == pytest.approx(value(3).item())
+
+
+@pytest.mark.parametrize("negatives", [None, 2])
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_ntxent_over_ranks(decoupled, negatives):
+    first, second = (x.requires_grad_() for x in views(12, 5, 0))
+    whole = torch.autograd.grad(ntxent(first, second, decoupled=decoupled, negatives=negatives), (first, second))
+    targets = torch.arange(12).split(4)
+    parts = [ntxent(first[t], second, decoupled=decoupled, negatives=negatives, target=t) for t in targets]
+    for ours, theirs in zip(torch.autograd.grad(sum(parts) / 3, (first, second)), whole):
+        torch.testing.assert_close(ours, theirs)
+    assert parts[2].item() == pytest.approx(naive_ntxent(first[8:].detach(), second.detach(), 0.2, decoupled, negatives, range(8, 12)), abs=1e-9)
+
+
+def test_coupled_is_the_cross_entropy_of_cosines():
+    first, second = views(8, 6, 1)
+    unit = lambda x: x / x.norm(dim=1, keepdim=True)
+    cosines = bilinear_logits(unit(first), unit(second), torch.eye(6).double())
+    torch.testing.assert_close(ntxent(first, second, 0.5, decoupled=False), contrastive_cross_entropy(2 * cosines))
+
+
+@pytest.mark.parametrize("pairs", [2, 5, 16])
+def test_against_pytorch_metric_learning(pairs):
+    library = pytest.importorskip("pytorch_metric_learning.losses")
+    first, second = views(pairs, 4, pairs)
+    names = torch.arange(pairs)
+    theirs = library.NTXentLoss(temperature=0.2)(first, names, ref_emb=second, ref_labels=names.clone())
+    assert ntxent(first, second, decoupled=False).item() == pytest.approx(theirs.item(), abs=1e-6)
+    ours = 25 * invariance(first, second) + 25 * (variance(first, 1.0) + variance(second, 1.0)) / 2 + 100 * (covariance(first) + covariance(second))
+    assert ours.item() == pytest.approx(library.VICRegLoss(25, 25, 100, eps=1e-8)(first, ref_emb=second).item(), rel=1e-9)
+
+
+@quick
+@given(sizes, st.sampled_from([1, 2, 3.5]), st.sampled_from([0.5, 2, 5]))
+def test_distances_by_loops(size, power, t):
+    first, second = views(*size)
+    pairs, dim, x, y = *first.shape, first.tolist(), second.tolist()
+    assert alignment(first, second, power).item() == pytest.approx(sum(apart(a, b) ** power for a, b in zip(x, y)) / pairs)
+    assert invariance(first, second, "items").item() == pytest.approx(sum(apart(a, b) ** 2 for a, b in zip(x, y)) / pairs)
+    assert invariance(first, second).item() == pytest.approx(alignment(first, second).item() / dim)
+    assert byol(first, second).item() == pytest.approx(invariance(first, second).item())
+    assert byol(first, second, "items").item() == pytest.approx(alignment(first, second).item())
+    potential = lambda some: sum(math.exp(-t * apart(x[i], x[j]) ** 2) for i, j in some)
+    below = [(i, j) for i in range(pairs) for j in range(i + 1, pairs)]
+    if potential(below) > 1e-200:
+        assert uniformity(first, t).item() == pytest.approx(math.log(potential(below) / len(below)), abs=1e-9)
+    everyone = [(i, j) for i in range(pairs) for j in range(pairs)]
+    assert uniformity(first, t, over="all").item() == pytest.approx(math.log(potential(everyone) / pairs), abs=1e-9)
+
+
+@quick
+@given(sizes, st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+def test_spread_by_loops(size, target):
+    z, _ = views(*size)
+    pairs, dim, columns = *z.shape, z.T.tolist()
+    middle = [sum(c) / pairs for c in columns]
+    spread = [[sum((a - m) * (b - n) for a, b in zip(c, d)) / (pairs - 1) for d, n in zip(columns, middle)] for c, m in zip(columns, middle)]
+    assert variance(z, target).item() == pytest.approx(sum(max(0, target - math.sqrt(spread[j][j] + 1e-8)) for j in range(dim)) / dim)
+    assert covariance(z).item() == pytest.approx(sum(spread[i][j] ** 2 for i in range(dim) for j in range(dim) if i != j) / dim, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients(name):
+    first, second = views(5, 4, 3)
+    inputs = (first.requires_grad_(), second if name == "byol" else second.requires_grad_())
+    assert torch.autograd.gradcheck(LOSSES[name], inputs)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "few"])
+def test_order_of_items(name):
+    first, second = views(7, 4, 4)
+    order = torch.randperm(7)
+    torch.testing.assert_close(LOSSES[name](first[order], second[order]), LOSSES[name](first, second))
+
+
+@pytest.mark.parametrize("name,expected", dict(decoupled=math.log(5), coupled=math.log(6), few=math.log(2), alignment=0, distance=0, uniformity=0, uniformity_all=2 * math.log(6), invariance=0,
+                                               variance=2 * (0.5 - 1e-4), covariance=0, byol=0).items())
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e4])
+def test_collapsed(name, expected, value):
+    z = torch.full((6, 4), value, requires_grad=True)
+    loss = LOSSES[name](z, z.detach().clone())
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, abs=1e-5) and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_identical_and_opposite_views(name):
+    first, _ = views(6, 4, 5, torch.float32)
+    for second in (first, -first, 1e3 * first):
+        z = first.clone().requires_grad_()
+        loss = LOSSES[name](z, second)
+        loss.backward()
+        assert loss.isfinite() and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_goes_through(name):
+    first, second = views(6, 4, 5)
+    first[3, 2] = math.nan
+    assert LOSSES[name](first, second).isnan()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_pair(name):
+    first, second = (x.requires_grad_() for x in views(1, 4, 6))
+    if name in ("decoupled", "few", "uniformity", "variance", "covariance"):
+        with pytest.raises(VocalrepError, match="more pairs"):
+            LOSSES[name](first, second)
+    else:
+        loss = LOSSES[name](first, second)
+        loss.backward()
+        assert loss.isfinite() and first.grad.isfinite().all()
+
+
+def test_far_apart_does_not_overflow():
+    first, second = views(5, 3, 7, torch.float32)
+    for over in ("pairs", "all"):
+        z = (100 * first).requires_grad_()
+        loss = uniformity(z, over=over)
+        loss.backward()
+        assert loss.isfinite() and z.grad.isfinite().all()                   # exp(-2 * 100^2) is 0 in float32
+    assert ntxent(first, second, temperature=1e-4).isfinite()
+
+
+def test_byol_leaves_its_target_alone():
+    prediction, target = (x.requires_grad_() for x in views(4, 3, 8))
+    byol(prediction, target).backward()
+    assert target.grad is None
+    torch.testing.assert_close(prediction.grad, 2 * (prediction - target).detach() / 12)
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(5, 3)),
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(4, 2)),
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(8, 3), target=torch.arange(3)),
+    lambda: ntxent(torch.zeros(4), torch.zeros(4)),
+    lambda: ntxent(torch.zeros(0, 3), torch.zeros(0, 3), decoupled=False),
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(4, 3), temperature=0),
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(4, 3), negatives=0),
+    lambda: ntxent(torch.zeros(4, 3), torch.zeros(4, 3), reduction="max"),
+    lambda: alignment(torch.zeros(4, 3), torch.zeros(5, 3)),
+    lambda: alignment(torch.zeros(4, 3), torch.zeros(4, 3), power=0.5),
+    lambda: invariance(torch.zeros(4, 3), torch.zeros(1, 3)),                # would broadcast
+    lambda: invariance(torch.zeros(4, 3), torch.zeros(4, 3), over="batch"),
+    lambda: byol(torch.zeros(4, 3), torch.zeros(4, 1)),
+    lambda: byol(torch.zeros(0, 3), torch.zeros(0, 3)),
+    lambda: uniformity(torch.zeros(4)),
+    lambda: uniformity(torch.zeros(4, 3), over="items"),
+    lambda: uniformity(torch.zeros(0, 3), over="all"),
+    lambda: variance(torch.zeros(4), 1.0),
+    lambda: covariance(torch.zeros(2, 4, 3)),
+])
+def test_wrong_views(wrong):
+    with pytest.raises(VocalrepError):
+        wrong()

@@ -11,7 +11,7 @@ from vocalrep.figures import VERDICTS, draw_artist_distribution, draw_claims, dr
 from vocalrep.plots import COLOURS, DASHES, MARKERS, draw_scores, draw_table, look, save_figure, styled
 from vocalrep.project import VocalrepError, read_json
 from vocalrep.published import artist_distribution, beside_published, published_distribution, published_results
-from vocalrep.variants import VARIANTS, Stage
+from vocalrep.variants import CVSM_VARIANTS, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +108,9 @@ def test_overview_follows_the_records():
     import dataclasses
     figure = draw_overview()
     words = texts(figure)
-    assert all(name in words for name in VARIANTS) and words.count("fine-\ntuning") == 1 and words.count("or") == words.count("then") == 1
+    assert all(name in words for name in CVSM_VARIANTS) and words.count("fine-\ntuning") == 1 and words.count("or") == words.count("then") == 1
     assert words.count("same artist") == words.count("needs artist names") == 2 and words.count("mixture") == 2 and words.count("vocals") == 6        # five positives and a key
-    changed = dataclasses.replace(VARIANTS["COLA"], positive="vocals", level="artist", stages=(Stage(0.5, 1), Stage(0.5, 0)))
+    changed = dataclasses.replace(CVSM_VARIANTS["COLA"], positive="vocals", level="artist", stages=(Stage(0.5, 1), Stage(0.5, 0)))
     words = texts(draw_overview({"mine": changed}))
     assert words.count("same artist") == words.count("artificial mixture") == words.count("real mixture") == words.count("then") == 1
 

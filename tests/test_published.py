@@ -8,7 +8,7 @@ import pytest
 
 from vocalrep.project import VocalrepError
 from vocalrep.published import KEYS, METHOD_COLUMNS, artist_distribution, beside_published, in_published_order, methods_table, print_beside, published_distribution, published_results
-from vocalrep.variants import VARIANTS, Stage
+from vocalrep.variants import CVSM_VARIANTS, Stage
 
 PAPER_ROWS = ["COLA", "MSCOL", "MERT", "COLA-ART", "CVSM-A", "CVSM-AH", "CVSM-AF", "CVSM-ART"]
 
@@ -52,8 +52,8 @@ def test_methods_follow_the_records():
     assert list(table.index) == PAPER_ROWS and tuple(table.columns) == METHOD_COLUMNS
     assert table.loc["CVSM-AH"].tolist() == ["yes", "no", "yes (half)", "no"] and table.loc["CVSM-AF"].tolist() == ["yes", "no", "yes", "yes"]
     assert table.loc["COLA-ART"].tolist() == ["no", "yes", "no", "no"] and table.loc["MERT"].tolist() == ["no"] * 4
-    quarter = dataclasses.replace(VARIANTS["CVSM-AH"], name="mine", stages=(Stage(1, 0.25),), level="artist")
-    table = methods_table({**VARIANTS, "mine": quarter})
+    quarter = dataclasses.replace(CVSM_VARIANTS["CVSM-AH"], name="mine", stages=(Stage(1, 0.25),), level="artist")
+    table = methods_table({**CVSM_VARIANTS, "mine": quarter})
     assert list(table.index) == [*PAPER_ROWS, "mine"] and table.loc["mine"].tolist() == ["yes", "yes", "yes (25%)", "no"]
 
 
@@ -110,3 +110,32 @@ def test_distribution_of_artists():
     assert np.allclose(published_distribution().iloc[:, 1:], [[0.8292, 0.2983], [0.9792, 0.7574]])
     with pytest.raises(VocalrepError, match="no artist is named"):
         artist_distribution(pd.DataFrame(dict(artist=[None, None])))
+
+
+def test_singer_identity_is_whole():
+    table = published_results("singer_identity")
+    assert not table.duplicated(["item", "system", "corpus", "rate", "metric"]).any() and (table["mean"].notna() | (table.note != "")).all()
+    trained, baselines = {"VICReg", "UNIF", "CONT", "CONT-VC", "BYOL"}, {"GE2E", "F-ResNet", "H/ASP", "Wav2Vec-base", "XLSR-53"}
+    table3, table4 = (published_results("singer_identity", item) for item in ("table3", "table4"))
+    assert set(table3.system) == set(table4.system) == trained | baselines and set(table3.corpus) - set(table4.corpus) == {"test"}
+    assert all(len(rows) == (20 if s in trained else 10) for s, rows in table3.groupby("system")) and (table4.groupby("system").size() == 4).all()
+    assert set(table3.rate[table3.system.isin(baselines)]) == {16.0} and set(table3.rate) == {16.0, 44.1}
+    assert table3["mean"].between(0.0008, 0.41).all() and table4["mean"].between(0.45, 1).all()
+    for column in ("paper", "item", "system", "mode", "task", "metric", "corpus", "note"):
+        assert table[column].map(lambda x: isinstance(x, str)).all()
+    assert table.rate.dtype == float and "corpus" not in published_results("cvsm")
+
+
+@pytest.mark.parametrize("item, system, corpus, rate, metric, mean", [
+    ("table3", "GE2E", "test", 16, "eer", 0.2724), ("table3", "H/ASP", "VCTK", 16, "mnr", 0.0008), ("table3", "CONT", "test", 44.1, "eer", 0.0216), ("table3", "BYOL", "VocalSet", 44.1, "mnr", 0.2125),
+    ("table3", "UNIF", "NUS-48E", 16, "mnr", 0.1708), ("table3", "VICReg", "M4Singer", 44.1, "eer", 0.2205), ("table4", "XLSR-53", "VocalSet", 16, "accuracy", 0.8605), ("table4", "CONT-VC", "VCTK", 44.1, "accuracy", 0.8603),
+    ("table1", "", "M4Singer", None, "hours", 29.77), ("table1", "", "VCTK", None, "singers", 110), ("table2", "Ours", "", None, "parameters", 5_000_000), ("table2", "XLSR-53", "", None, "layers", 24)])
+def test_cells_of_singer_identity(item, system, corpus, rate, metric, mean):
+    rows = published_results("singer_identity", item)
+    rows = rows[(rows.system == system) & (rows.corpus == corpus) & (rows.metric == metric) & (rows.rate.isna() if rate is None else rows.rate == rate)]
+    assert rows["mean"].tolist() == [mean]
+
+
+def test_several_corpora_do_not_stand_beside_one():
+    with pytest.raises(VocalrepError, match="several corpora or at several rates"):
+        beside_published(ours("table3", paper="singer_identity"), "table3", paper="singer_identity")

@@ -12,7 +12,7 @@ import pytest
 
 from vocalrep.corpora import folder_corpus, load_corpus, music4all_corpus, split_artists, studio_corpus
 from vocalrep.project import VocalrepError
-from vocalrep.store import Store, count_segments, prepare
+from vocalrep.store import Sound, Store, count_segments, prepare
 
 
 def test_bad_files_are_skipped_with_reasons_and_the_rest_is_prepared(music, tmp_path):
@@ -158,7 +158,7 @@ def test_segments_cover_the_clip():
 def test_four_stems_can_be_kept(tmp_path):
     names = ("vocals", "bass", "drums", "other")
     corpus = studio_corpus(artists=3, clips=1, seconds=5.0)
-    four = prepare(corpus, tmp_path / "four", stems=names, workers=1, progress=False)
+    four = prepare(corpus, tmp_path / "four", sound=Sound(16000, names), workers=1, progress=False)
     two = prepare(corpus, tmp_path / "two", workers=1, progress=False)
     places = np.arange(len(two.segments)), np.zeros(len(two.segments), int)
     for source in ("mixture", "accompaniment", "vocals"):

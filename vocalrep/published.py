@@ -12,32 +12,32 @@ from importlib.resources import files
 import pandas as pd
 
 from .project import VocalrepError, choose
-from .variants import VARIANTS, Variant
+from .variants import CVSM_VARIANTS, Variant
 
 # %% ../nbs/library/70_published.ipynb #b629a582
-PUBLISHED_CORPUS = {"cvsm": "Music4All"}       # what each paper was measured on
+PUBLISHED_CORPUS = {"cvsm": "Music4All", "singer_identity": "private vocals, VCTK, NUS-48E, M4Singer, VocalSet"}       # what each paper was measured on
 
 
 def published_results(
     paper: str = "cvsm",
     item: str | None = None,    # "table2", "fig6", ...; None: everything
-) -> pd.DataFrame:              # columns paper, item, system, mode, task, metric, mean, sd, note
+) -> pd.DataFrame:              # columns paper, item, system, mode, task, metric, mean, sd, note; "singer_identity" also corpus and rate (kHz)
     "The numbers printed in a paper, in its order of rows; shares are fractions in [0, 1]."
     choose("paper", paper, PUBLISHED_CORPUS)
-    text = dict.fromkeys(("paper", "item", "system", "mode", "task", "metric", "note"), str)
+    text = dict.fromkeys(("paper", "item", "system", "mode", "task", "metric", "corpus", "note"), str)
     with (files("vocalrep") / "data" / "published" / f"{paper}.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file, dtype=text, na_values={"mean": [""], "sd": [""]}, keep_default_na=False)
+        table = pd.read_csv(file, dtype=text, na_values=dict.fromkeys(("mean", "sd", "rate"), [""]), keep_default_na=False)
     if item is None:
         return table
     choose(f"item of {paper}", item, dict.fromkeys(table["item"]))
     return table[table["item"] == item].reset_index(drop=True)
 
-# %% ../nbs/library/70_published.ipynb #ab2ac8a9
+# %% ../nbs/library/70_published.ipynb #c5681e32
 METHOD_COLUMNS = ("vocals", "artist_id", "artificial_mix", "finetune")
 
 
 def methods_table(
-    variants: dict[str, Variant] = VARIANTS,
+    variants: dict[str, Variant] = CVSM_VARIANTS,
     foreign: tuple[str, ...] = ("MERT",),   # systems trained by others, without any of the four
     paper: str = "cvsm",                    # whose order of rows to keep
 ) -> pd.DataFrame:                          # index method; columns METHOD_COLUMNS: "yes", "no" or "yes (half)"
@@ -60,7 +60,7 @@ def in_published_order(systems, paper: str = "cvsm") -> list[str]:
     known = list(dict.fromkeys(published_results(paper).system))
     return sorted(dict.fromkeys(systems), key=lambda name: known.index(name) if name in known else len(known))
 
-# %% ../nbs/library/70_published.ipynb #834a4045
+# %% ../nbs/library/70_published.ipynb #d8cb74b8
 def artist_distribution(
     clips: pd.DataFrame,   # one row a clip, with a column artist
 ) -> pd.DataFrame:         # columns at_most, artists, share_of_artists, share_of_clips; one row per number of clips that occurs
@@ -81,7 +81,7 @@ def published_distribution(paper: str = "cvsm") -> pd.DataFrame:
     return pd.DataFrame(dict(at_most=[9, 50], share_of_artists=[share[f"artists with {few} clips"], 1 - share[f"artists with {many} clips"]],
                              share_of_clips=[share[f"clips of artists with {few}"], 1 - share[f"clips of artists with {many}"]]))
 
-# %% ../nbs/library/70_published.ipynb #03b1fbc2
+# %% ../nbs/library/70_published.ipynb #2a9b8ce1
 KEYS = ["system", "mode", "task", "metric"]
 
 
@@ -94,6 +94,8 @@ def beside_published(
 ) -> pd.DataFrame:            # columns system, mode, task, metric, ours_mean, ours_sd, n, seeds, corpus, preset, reduced, published_mean, published_sd, published_note
     "Our results of one table and the published ones, side by side; rows of one corpus and one preset only."
     theirs = published_results(paper, item)[[*KEYS, "mean", "sd", "note"]].rename(columns=dict(mean="published_mean", sd="published_sd", note="published_note"))
+    if theirs.duplicated(KEYS).any():
+        raise VocalrepError(f"{paper} {item} was measured on several corpora or at several rates; take published_results({paper!r}, {item!r}) and choose by its columns corpus and rate")
     ours = _as_published(results[(results["paper"] == paper) & (results["item"] == item)], normalisation, probe)
     if ours.empty:
         raise VocalrepError(f"no result of {paper} {item} among {len(results)} rows (items: {', '.join(map(str, results['item'].unique())) or 'none'}); compute it first")
@@ -127,7 +129,7 @@ def _as_published(results: pd.DataFrame, normalisation: str, probe: str) -> pd.D
         keep &= results.fraction == 1
     return results[keep]
 
-# %% ../nbs/library/70_published.ipynb #b242ace7
+# %% ../nbs/library/70_published.ipynb #cce3c85a
 METRIC_LABELS = {("gender", "accuracy"): "gender, accuracy (%) ↑", ("artist", "accuracy"): "artist, accuracy (%) ↑", ("artist", "macro_f1"): "artist, macro-F1 (%) ↑",
                  ("similarity", "eer"): "similarity, EER (%) ↓", ("similarity", "mnr"): "similarity, MNR (%) ↓"}
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'POOL_STEPS', 'POOL_RENEWED', 'SamplingRules', 'Layer', 'Pairs', 'mix', 'level_gains', 'choose_artificial',
-           'choose_donors', 'remix_gains', 'choose_same_artist', 'candidate_rows', 'PairSampler']
+           'choose_donors', 'remix_gains', 'choose_same_artist', 'candidate_rows', 'PairSampler', 'peak_normalize',
+           'first_rows', 'FragmentSampler']
 
 # %% ../nbs/library/35_sampling.ipynb #345d04c9
 import dataclasses
@@ -243,3 +244,82 @@ class PairSampler:
         "Go on from a state."
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.pool, self.drawn = state["pool"].numpy().copy(), state["drawn"]
+
+# %% ../nbs/library/35_sampling.ipynb #4ab8c11f
+def peak_normalize(
+    waves: Tensor,    # (N, T)
+) -> Tensor:          # (N, T), largest |x| 1
+    "Divide each waveform by its largest |x|; silence stays silence (singer identity, released code)."
+    peak = waves.abs().amax(1, keepdim=True)
+    return waves / torch.where(peak > 0, peak, 1.0)
+
+
+def first_rows(store: Store) -> np.ndarray:   # (clips,) row numbers of Store.segments
+    "Where each clip of `Store.clips` begins."
+    begin = store.segments.reset_index(names="row").query("position == 0").set_index("clip")["row"]
+    return begin.loc[store.clips["clip"]].to_numpy()
+
+
+class FragmentSampler:
+    "Draws steps of pairs of fragments, each pair from one vocal track (singer identity, section 3.2)."
+
+    def __init__(
+        self,
+        store: Store,                # with its pool of shifted clips joined to it, where there is one
+        samples: int,                # of a fragment
+        step_pairs: int,
+        batch: int,                  # no track comes twice in a batch
+        p_shifted: float = 0.0,      # probability that a fragment comes from a shifted clip
+        split: str = "train",
+        seed: int = 0,
+    ):
+        clips = store.clips.assign(row=first_rows(store))
+        tracks = clips[(clips.split == split) & (clips["original"].isna() if "original" in clips else True)]
+        if len(tracks) < batch:
+            raise VocalrepError(f"a batch of {batch} pairs needs {batch} vocal tracks, and the {split} split of {store.folder} has {len(tracks)}; take a larger corpus, or a preset with a smaller batch")
+        self.rows, self.room = tracks["row"].to_numpy(), np.maximum(tracks.samples.to_numpy() - samples, 1)      # offsets are drawn in [0, room)
+        self.shifted = self._shifted(clips, tracks) if p_shifted else None
+        self.step_pairs, self.batch, self.p_shifted = step_pairs, batch, p_shifted
+        self.rng = np.random.default_rng(seed)
+        self.epoch = np.zeros(0, np.int64)                       # tracks still to come
+
+    @staticmethod
+    def _shifted(clips: pd.DataFrame, tracks: pd.DataFrame) -> np.ndarray:     # (tracks, versions) row numbers
+        versions = clips[clips["original"].notna()] if "original" in clips else clips[:0]
+        found = versions.groupby("original")["row"].agg(list)
+        if not set(tracks["clip"]) <= set(found.index):
+            raise VocalrepError("fragments with shifted pitch are wanted, and some tracks have no shifted version; join the pool of `vocalrep.pool.open_pool` to the store")
+        return np.stack(found.loc[tracks["clip"]])
+
+    @property
+    def batches_per_epoch(self) -> int:
+        "How many batches go once through the tracks; those that do not fill a batch are left out."
+        return len(self.rows) // self.batch
+
+    def _draw_tracks(self) -> np.ndarray:     # (step_pairs,)
+        while len(self.epoch) < self.step_pairs:
+            self.epoch = np.concatenate([self.epoch, self.rng.permutation(len(self.rows))[:self.batches_per_epoch * self.batch]])
+        drawn, self.epoch = np.split(self.epoch, [self.step_pairs])
+        return drawn
+
+    def _fragment(self, tracks: np.ndarray) -> tuple[Layer]:
+        offsets = self.rng.integers(0, self.room[tracks])
+        rows = self.rows[tracks]
+        if self.shifted is not None:
+            version = self.shifted[tracks, self.rng.integers(self.shifted.shape[1], size=len(tracks))]
+            rows = np.where(self.rng.random(len(tracks)) < self.p_shifted, version, rows)
+        return (Layer("vocals", rows, offsets, np.ones(len(rows), np.float32)),)
+
+    def step(self) -> Pairs:
+        "The next step's pairs."
+        tracks = self._draw_tracks()
+        return Pairs(self._fragment(tracks), self._fragment(tracks))
+
+    def state(self) -> dict:
+        "What a checkpoint needs to go on drawing the same pairs."
+        return dict(rng=json.dumps(self.rng.bit_generator.state), epoch=torch.from_numpy(self.epoch))
+
+    def restore(self, state: dict) -> None:
+        "Go on from a state."
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        self.epoch = state["epoch"].numpy().copy()
