@@ -107,6 +107,15 @@ def test_mert_says_what_is_wrong_with_a_folder(folder, tmp_path):
         MERT(folder)
 
 
+@pytest.mark.parametrize("foreign", [dict(model_type="wav2vec2"), dict(model_type=None), []])
+def test_mert_refuses_another_kind_of_network(folder, foreign):
+    "Wav2Vec 2.0's tensors have the same names, so only config.json tells."
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | foreign if foreign else foreign))
+    with pytest.raises(VocalrepError, match="another kind of network.*HubertModel"):
+        MERT(folder)
+
+
 def test_mert_refuses_weights_with_holes(folder):
     from safetensors.torch import load_file, save_file
     state = load_file(folder / "model.safetensors")

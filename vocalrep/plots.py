@@ -22,8 +22,12 @@ from .published import METRIC_LABELS, PUBLISHED_CORPUS
 COLOURS = {
     "COLA": "#999999", "MSCOL": "#56B4E9", "COLA-ART": "#E69F00", "CVSM-A": "#009E73", "CVSM-AH": "#0072B2",
     "CVSM-AF": "#CC79A7", "CVSM-ART": "#D55E00", "MERT": "#C9B300", "GE2E": "#661100", "untrained": "#BBBBBB", "mean MFCC": "#555555",
+    "CONT": "#3C3CDD", "CONT-VC": "#A17DE8", "UNIF": "#94D194", "VICReg": "#8F743D", "BYOL": "#8F3D8F",
+    "F-ResNet": "#1F2C47", "H/ASP": "#BABA5E", "Wav2Vec-base": "#88CCEE", "XLSR-53": "#0F0F57",
 }
-MARKERS = {"COLA": "o", "MSCOL": "s", "COLA-ART": "D", "CVSM-A": "^", "CVSM-AH": "v", "CVSM-AF": "P", "CVSM-ART": "*", "MERT": "h", "GE2E": "X", "untrained": ".", "mean MFCC": "d"}
+MARKERS = {"COLA": "o", "MSCOL": "s", "COLA-ART": "D", "CVSM-A": "^", "CVSM-AH": "v", "CVSM-AF": "P", "CVSM-ART": "*", "MERT": "h", "GE2E": "X", "untrained": ".", "mean MFCC": "d",
+           "CONT": "<", "CONT-VC": ">", "UNIF": (4, 1, 0), "VICReg": (3, 1, 0), "BYOL": (8, 1, 0),                       # tuples are stars: points, star, angle
+           "F-ResNet": "8", "H/ASP": "H", "Wav2Vec-base": ((-1, -1), (1, -1), (-1, 1), (1, 1)), "XLSR-53": ((-1, -1), (-1, 1), (1, -1), (1, 1))}     # corners of an hourglass and of a bow tie
 DASHES = {"COLA": (0, (1, 1.5)), "MSCOL": (0, (5, 2)), "COLA-ART": (0, (8, 1.5, 1, 1.5, 1, 1.5)), "CVSM-A": (0, (5, 1.5, 1, 1.5)), "CVSM-AH": (0, (10, 1.5)), "CVSM-AF": (0, (3, 1, 1, 1, 1, 1)), "mean MFCC": (0, (1, 3)), "MERT": (0, (8, 3))}
 OTHERS = ("#332288", "#117733", "#882255", "#44AA99", "#999933", "#AA4499")    # systems of the reader's own (Tol's muted scheme)
 SOURCE_STYLES = {"mixture": "-", "vocals": "--"}
@@ -65,7 +69,7 @@ def draw_spectrogram(
 
 def draw_history(
     history: pd.DataFrame,     # of a run
-    batch: int,                # pairs per mini-batch: chance level is ln(batch)
+    batch: int | None = None,  # pairs per mini-batch, where the loss is a cross-entropy over it: chance level is ln(batch)
     colour: str = "#0072B2",
 ) -> plt.Figure:
     "Loss and early artist similarity against pairs seen."
@@ -73,8 +77,9 @@ def draw_history(
         fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
         left.plot(history.pairs, history.train_loss, color=colour, alpha=0.4, label="training")
         left.plot(history.pairs, history.valid_loss, color=colour, label="validation artists")
-        left.axhline(np.log(batch), color="black", lw=0.8, ls=":", label=f"chance, ln {batch}")
-        left.set(xlabel="pairs seen", ylabel="loss (nats)")
+        if batch:
+            left.axhline(np.log(batch), color="black", lw=0.8, ls=":", label=f"chance, ln {batch}")
+        left.set(xlabel="pairs seen", ylabel="loss (nats)" if batch else "loss")
         for source, style in SOURCE_STYLES.items():
             if f"eer_{source}" in history:
                 right.plot(history.pairs, 100 * history[f"eer_{source}"], color=colour, ls=style, label=source)

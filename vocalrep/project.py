@@ -175,7 +175,7 @@ PAPER_PRESETS = {
     "singer_identity": {preset.name: preset for preset in (
         Preset("smoke", artists=30, clips=3, seconds=8.4, encoder="small-cnn", steps=3, step_pairs=48, batch=24,
                learning_rate=1e-3, validate_every=1, patience=3, shifted_clips=1),
-        Preset("laptop", artists=400, clips=3, seconds=15.0, encoder="small-cnn", steps=48, step_pairs=640, batch=64,
+        Preset("laptop", artists=400, clips=3, seconds=15.0, encoder="small-cnn", steps=32, step_pairs=640, batch=64,
                learning_rate=1e-3, validate_every=4, patience=16, shifted_clips=1),
         Preset("gpu", artists=2000, clips=4, seconds=30.0, encoder="efficientnet-b0", steps=200, step_pairs=6000, batch=120,
                learning_rate=1e-4, validate_every=10, patience=40, precision="bf16-mixed", weights="imagenet", shifted_clips=1),

@@ -8,6 +8,7 @@ __all__ = ['RECIPES', 'Learner', 'TaughtLearner', 'ExcerptRecipe', 'FragmentReci
 # %% ../nbs/library/63_recipes.ipynb #7e83a1e8
 import copy
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment import PitchShift, prefetch_augmented, without_pitch
-from .encoders import Encoder, SingerEncoder, make_encoder
+from .encoders import Encoder, SingerEncoder, SpectrogramEncoder, make_encoder
 from .listening import Listener
 from .objectives import make_objective
 from .pool import open_pool
@@ -89,11 +90,11 @@ class ExcerptRecipe:
     sources = ("mixture", "vocals")    # on which an early score is taken
 
     keep_best, stop_on_plateau = None, False   # the last weights stay, after all steps
+    samples, seconds = round(SpectrogramEncoder.rate * SpectrogramEncoder.seconds), SpectrogramEncoder.seconds    # of an excerpt
 
     def learner(self) -> Learner:
         "A freshly initialised encoder and objective."
         encoder = make_encoder(self.preset.encoder, self.protocol.pooling)
-        self.samples, self.seconds = encoder.samples, encoder.seconds
         return Learner(encoder, make_objective(self.variant.objective, dim=encoder.dim, start=self.preset.similarity_start))
 
     def sampler(self, split: str, stage: int, seed: int) -> PairSampler:
@@ -128,6 +129,7 @@ class FragmentRecipe:
     preset: Preset
     store: Store                      # of dry vocals at 44.1 kHz
     sources = ("vocals",)
+    block = 16                        # pairs at a time: small enough that memory is used again rather than asked for anew
 
     def __post_init__(self):
         self.chain, self.p_shifted = self.protocol.augmentations, 0.0
@@ -156,12 +158,16 @@ class FragmentRecipe:
 
     def batches(self, pairs: Pairs, rank: int = 0, world: int = 1, seed: list[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         "Waveforms (B, T) of anchors and positives, mini-batch by mini-batch; augmented where a `seed` is given."
+        parts = list(_share(pairs, min(self.preset.batch, len(pairs)), rank, world))
+        blocks = [part[k:k + self.block] for part in parts for k in range(0, len(part), self.block)]
         waves = lambda layers: peak_normalize(mix(self.store, layers, self.protocol.samples))
-        clean = ((waves(part.anchor), waves(part.positive)) for part in _share(pairs, min(self.preset.batch, len(pairs)), rank, world))
-        if seed is None:
-            return clean
-        live = any(t.slow for t in self.chain)
-        return prefetch_augmented(clean, self.store.rate, self.chain, np.random.default_rng([*seed, rank]), workers=max((os.cpu_count() or 2) - 1, 1) if live else 0, ahead=4 if live else 0)
+        sides = ((waves(block.anchor), waves(block.positive)) for block in blocks)
+        if seed is not None:
+            live = any(t.slow for t in self.chain)
+            workers, ahead = (max((os.cpu_count() or 2) - 1, 1), 4 * len(blocks) // len(parts)) if live else (0, 0)
+            sides = prefetch_augmented(sides, self.store.rate, self.chain, np.random.default_rng([*seed, rank]), workers, ahead)
+        while block := list(itertools.islice(sides, len(blocks) // len(parts))):
+            yield tuple(map(torch.cat, zip(*block)))
 
     def optimizer(self, learner: Learner, rate: float) -> torch.optim.Optimizer:
         "A fresh Adam with the variant's weight decay."

@@ -25,7 +25,8 @@ from .project import VocalrepError, choose, home, in_test, provenance, read_json
 
 # %% ../nbs/library/92_reproduction.ipynb #71015f73
 ORDER = {"cvsm": ("table1_methods", "fig1_overview", "fig2_artists", "table2_mixtures", "table3_vocals", "fig3_clip_length", "fig4_low_resource",
-                  "fig5_gender_tsne", "fig6_artist_tsne", "fig8_overlap", "claims", "real_voices")}
+                  "fig5_gender_tsne", "fig6_artist_tsne", "fig8_overlap", "claims", "real_voices"),
+         "singer_identity": ("table1_corpora", "table2_models", "table3_similarity", "table4_identification", "dry_and_mixed")}
 
 
 def notebooks_folder(paper: str) -> Path:
@@ -187,7 +188,7 @@ def _explain(error: Exception) -> str:
 
 # %% ../nbs/library/92_reproduction.ipynb #e0736189
 QUIET = ["--IPKernelApp.log_level=ERROR"]                          # a kernel's warnings about its own sockets say nothing here
-IMPORTS = {"cvsm": ("vocalrep.evaluation", "vocalrep.figures")}    # what most notebooks of a paper import
+IMPORTS = {"cvsm": ("vocalrep.evaluation", "vocalrep.figures"), "singer_identity": ("vocalrep.singers", "vocalrep.singer_figures")}    # what most notebooks of a paper import
 
 
 def start_kernel(
@@ -296,6 +297,7 @@ def reproduce(
     device: str = "auto",
     out: str | Path | None = None,     # folder of the figures; inside the reproduction's folder if None
     only: Iterable[str] | None = None, # names of notebooks; None: all
+    out_of_domain: str = "",           # singer identity: other corpora, "vocalset=/data/VocalSet;vctk=/data/VCTK"
     progress: bool = True,
 ) -> Path:                             # of the summary page
     "Run a paper's notebooks in their order, keep what is finished, and write the summary page. If any failed, `VocalrepError` names them, after all have run."
@@ -320,6 +322,8 @@ def reproduce(
     parameters = dict(corpus=corpus, root=str(Path(root).expanduser().resolve()) if root else "", preset=preset, seed=seed, protocol=protocol, device=device, out=str(out))
     if seeds is not None:
         parameters["seeds"] = seeds
+    if out_of_domain:
+        parameters["out_of_domain"] = out_of_domain
     outcomes = _run_all(names, sources, folder, parameters, out / paper, progress)
     where = corpus if not root else f"{corpus} ({Path(root).name})"
     shown = {k: v for k, v in parameters.items() if k not in ("root", "out")}

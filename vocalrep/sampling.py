@@ -250,7 +250,8 @@ def peak_normalize(
     waves: Tensor,    # (N, T)
 ) -> Tensor:          # (N, T), largest |x| 1
     "Divide each waveform by its largest |x|; silence stays silence (singer identity, released code)."
-    peak = waves.abs().amax(1, keepdim=True)
+    low, high = torch.aminmax(waves, dim=1, keepdim=True)
+    peak = torch.maximum(high, -low)
     return waves / torch.where(peak > 0, peak, 1.0)
 
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders import Encoder, SingerEncoder
-from .pretrained import _WEIGHTS, _checkpoint_folder, _package, _quiet
-from .project import VocalrepError, choose, home, read_json
+from .pretrained import TransformerEncoder
+from .project import VocalrepError, choose, home
 
 # %% ../nbs/library/48_speech.ipynb #d8d00ca5
 def read_tensors(
@@ -197,55 +197,26 @@ class ResNet34ASP(SpeakerEncoder):
     name, bands, emphasised, build, size, published = "h-asp", 64, True, StatisticsResNet, 8_028_492, "baseline_v2_ap.model"
 
 # %% ../nbs/library/48_speech.ipynb #eb104426
-def _load_layers(folder: Path, layers: int) -> nn.Module:
-    "The `Wav2Vec2Model` in a folder up to that transformer layer, on the CPU; `VocalrepError` for missing, damaged, foreign or incomplete files."
-    transformers = _package("transformers", "transformers")
-    from safetensors import SafetensorError
-    remedy = f"a Wav2Vec 2.0 checkpoint in transformers' layout is needed: config.json and {' or '.join(_WEIGHTS)}"
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
-    if not isinstance(config, dict) or config.get("model_type") != "wav2vec2":
-        raise VocalrepError(f"{folder} holds {'no config.json' if config is None else 'another kind of network'}; {remedy}")
-    try:
-        with _quiet(transformers.utils.logging):
-            network, report = transformers.Wav2Vec2Model.from_pretrained(folder, local_files_only=True, output_loading_info=True, num_hidden_layers=layers)
-    except (OSError, ValueError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise VocalrepError(f"cannot read the weights in {folder}: {str(error).strip()[:200] or type(error).__name__}; copy the files again ({remedy})") from error
-    wrong = sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])} - {"masked_spec_embed"})     # the mask is used in training only
-    if wrong:
-        raise VocalrepError(f"the weights in {folder} are incomplete: {len(wrong)} tensors are missing, such as {wrong[0]}; {remedy}")
-    return network
-
-
-class Wav2Vec2(Encoder):
+class Wav2Vec2(TransformerEncoder):
     "Wav2Vec 2.0 base (Baevski et al., 2020): the first transformer layer, averaged over time (singer identity, section 4.4 and Table 3)."
-    name, checkpoint, seconds = "wav2vec2-base", "facebook/wav2vec2-base", 4.0
+    name, checkpoint, kind, seconds = "wav2vec2-base", "facebook/wav2vec2-base", "Wav2Vec2Model", 4.0
     size = 94_371_712                     # parameters of the whole network, as the paper counts it
     depth = 3                             # layers that are used (section 4.4)
-    blocks = {"cpu": 2, "cuda": 32}       # excerpts at a time: the first convolution makes 26 MB of 4 s
+    blocks = {"cpu": 2, "cuda": 32}
 
     def __init__(self, folder: str | Path | None = None):    # where config.json and the weights are; None: looked for, then fetched
-        super().__init__()
-        _package("transformers", "transformers")
-        folder = Path(folder).expanduser() if folder is not None else _checkpoint_folder(self.checkpoint)
-        extractor = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
-        self.rate, self.standardise = extractor.get("sampling_rate", 16000), extractor.get("do_normalize", True)
-        self.network = _load_layers(folder, self.depth)
-        self.dim = self.network.config.hidden_size
-        self.eval().requires_grad_(False)
+        super().__init__(folder, self.checkpoint, num_hidden_layers=self.depth)
+
+    def summary(self, states: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack([state.mean(1) for state in states[1:]], 1)                  # (B, 3, dim)
 
     def layers(self, waveforms: Tensor) -> Tensor:
         "The first three layers (B, 3, dim), each averaged over time, for a learned weighted sum."
-        if self.standardise:
-            waveforms = (waveforms - waveforms.mean(1, keepdim=True)) / (waveforms.var(1, keepdim=True, correction=0) + 1e-7).sqrt()
-        return torch.cat([self._means(block) for block in waveforms.split(self.blocks.get(waveforms.device.type, 2))])
-
-    def _means(self, waveforms: Tensor) -> Tensor:
-        states = self.network(waveforms, output_hidden_states=True).hidden_states       # what enters, then the layers: 4 times (B, frames, dim)
-        return torch.stack([state.mean(1) for state in states[1:]], 1)                  # (B, 3, dim)
+        return self.summaries(waveforms)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         "Embeddings (B, dim): the first layer."
-        return self.layers(waveforms)[:, 0]
+        return self.summaries(waveforms)[:, 0]
 
 
 class XLSR53(Wav2Vec2):

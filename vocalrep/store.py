@@ -78,8 +78,8 @@ def keep_stems(
     names: tuple[str, ...],          # the ones to store
 ) -> np.ndarray:                     # (len(names), T)
     "The named stems, in order; `accompaniment` is everything but the vocals."
-    rest = sum(wave for name, wave in stems.items() if name != "vocals")
-    known = {**stems, "accompaniment": rest}
+    others = [wave for name, wave in stems.items() if name != "vocals"]
+    known = {**stems, "accompaniment": sum(others)} if others else stems
     missing = [name for name in names if name not in known]
     if missing:
         raise VocalrepError(f"stems {', '.join(missing)} are not known (there are: {', '.join(known)}); choose a separator that finds them")
