@@ -48,6 +48,32 @@ def tiny_singer():
     return dataclasses.replace(find_preset("smoke", "singer_identity"), steps=3, step_pairs=8, batch=4, validate_every=1, patience=2)
 
 
+def _sing(row, rate):
+    "A voice with its own pitch that trembles and never pauses: no sample of it is zero."
+    import numpy as np
+    from vocalrep.corpora import Recording
+    t = np.arange(round(row["seconds"] * rate)) / rate
+    phase = 2 * np.pi * row["pitch"] * t - np.cos(2 * np.pi * 5 * t)
+    voice = (0.2 * np.sin(phase) + 0.1 * np.sin(3 * phase)) * (1 + 0.3 * np.sin(2 * np.pi * 0.7 * t + row["pitch"]))
+    return Recording(None, rate, {"vocals": ((0.5 + voice).astype(np.float32), rate)})
+
+
+@pytest.fixture(scope="session")
+def dry(tmp_path_factory):
+    "Makes stores of dry voices: one (singer, split, seconds) for each track."
+    import pandas as pd
+    from vocalrep.corpora import Corpus
+    from vocalrep.store import Sound, prepare
+
+    def make(tracks, rate=44100, folder=None):
+        clips = pd.DataFrame(tracks, columns=["artist", "split", "seconds"]).assign(gender=None, path=None)
+        clips["clip"] = clips.artist + "-" + clips.groupby("artist").cumcount().astype(str)
+        clips["pitch"] = 110.0 * 1.03 ** clips.index.to_numpy()
+        folder = folder or tmp_path_factory.mktemp("dry") / "store"
+        return prepare(Corpus("dry", clips, _sing, ("vocals",)), folder, Sound(rate, ("vocals",), silence=1.3), workers=1, progress=False)
+    return make
+
+
 @pytest.fixture
 def music(tmp_path):
     "A folder of audio with a bad file of every kind beside good ones."

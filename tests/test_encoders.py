@@ -1,8 +1,12 @@
 """Encoders: size, independence of the batch, what survives a trip to disk and what is refused."""
+import urllib.error
+
 import pytest
 import torch
 
-from vocalrep.encoders import ENCODERS, MeanMFCC, efficientnet_b0, keras_initial_values, load_encoder, make_encoder, save_encoder
+from vocalrep.encoders import (ENCODERS, SINGER_NETWORKS, MeanMFCC, SingerEncoder, build_encoder, efficientnet_b0, keras_initial_values, load_encoder, make_encoder, save_encoder,
+                               torchvision_b0)
+from vocalrep.frontends import LogPowerMel
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)
@@ -67,6 +71,11 @@ def test_same_seed_same_encoder():
     (lambda f: (f / "encoder.json").write_text("{}"), "encoder.json"),
     (lambda f: (f / "encoder.json").write_text('{"name": "efficientnet-b0", "pooling": "max"}'), "not those of"),
     (lambda f: (f / "encoder.json").write_text('{"name": "resnet-9000", "pooling": "max"}'), "small-cnn"),
+    (lambda f: (f / "encoder.json").write_text('{"kind": "singer", "name": "small-cnn"}'), "not those of 'small-cnn'"),
+    (lambda f: (f / "encoder.json").write_text('{"kind": "singer", "name": "small-cnn", "tubes": 3}'), "not those of 'small-cnn'"),
+    (lambda f: (f / "encoder.json").write_text('{"kind": "singer", "name": "vgg"}'), "efficientnet-b0, small-cnn"),
+    (lambda f: (f / "encoder.json").write_text('{"kind": "opera"}'), "excerpt, singer"),
+    (lambda f: (f / "encoder.json").write_text('["small-cnn"]'), "encoder.json"),
 ])
 def test_damaged_folders(tmp_path, damage, words):
     save_encoder(make_encoder("small-cnn"), tmp_path)
@@ -97,3 +106,115 @@ def test_mean_mfcc(excerpts):
     expected = dct(baseline.frontend(excerpts).numpy(), norm="ortho", axis=2)[:, :, 1:13].mean(1)
     torch.testing.assert_close(baseline(excerpts), torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
     assert baseline(excerpts).shape == (4, baseline.dim) and baseline.samples == 16000
+
+
+# ---- encoders of fragments of vocals ----
+
+READINGS = {"paper": dict(bands=80, mel_rate=44100, scaling="fixed"), "released": dict(bands=128, mel_rate=22050, scaling="batch")}
+
+
+@pytest.fixture(scope="module")
+def fragments():
+    "Five fragments of half a second, the loudest last."
+    waves = torch.randn(5, 22_050, generator=torch.Generator().manual_seed(1))
+    return waves * torch.tensor([0.1, 0.2, 0.3, 0.4, 2.0])[:, None]
+
+
+@pytest.fixture(scope="module", params=[(name, reading) for name in SINGER_NETWORKS for reading in READINGS], ids="-".join)
+def singer(request, fragments):
+    "An encoder whose running statistics are those of the fragments: with the initial ones B0 hears nothing."
+    name, reading = request.param
+    torch.manual_seed(0)
+    encoder = SingerEncoder(name, **READINGS[reading])
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        encoder(fragments)
+    return encoder.eval()
+
+
+@torch.no_grad()
+def test_an_embedding_depends_on_its_batch_mates_as_released_and_not_as_in_the_paper(singer, fragments):
+    together, alone = singer(fragments), torch.cat([singer(wave[None]) for wave in fragments])
+    assert together.shape == (5, 1000) and together.std(0).mean() > 0.1 * together.std()       # it hears who is who
+    if singer.spec["scaling"] == "fixed":
+        torch.testing.assert_close(together, alone, atol=1e-3 * together.std().item(), rtol=1e-3)
+    else:
+        moved = (together - alone).abs().amax(1) / alone.abs().amax(1)
+        assert (moved[:4] > 1e-2).all() and moved[4] < 1e-4                       # all but the loudest, which scales the batch
+        torch.testing.assert_close(singer(fragments[[0, 4]])[0], together[0], atol=1e-3 * together.std().item(), rtol=1e-3)
+
+
+@torch.no_grad()
+def test_what_the_network_of_vocals_sees(singer, fragments):
+    seen = []
+    handle = singer.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    singer(fragments)
+    handle.remove()
+    log_mel = LogPowerMel(singer.spec["bands"], singer.spec["mel_rate"])(fragments)
+    scaled = log_mel / (log_mel.max() if singer.spec["scaling"] == "batch" else 8.990376)
+    expected = scaled.transpose(1, 2)[:, None]                                    # (B, 1, mel, time)
+    if singer.name == "efficientnet-b0":                                          # three identical channels, ImageNet's normalisation (released code)
+        expected = torch.cat([(expected - mean) / deviation for mean, deviation in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))], 1)
+    torch.testing.assert_close(seen[0], expected)
+
+
+@torch.no_grad()
+def test_round_trip_of_every_singer_encoder(singer, fragments, tmp_path):
+    save_encoder(singer, tmp_path / "Sänger")
+    again = load_encoder(tmp_path / "Sänger")
+    assert again.spec == singer.spec and not again.training and (again.rate, again.seconds, again.dim, again.samples) == (44100, 4.0, 1000, 176_400)
+    assert torch.equal(again(fragments), singer(fragments))
+    fresh = build_encoder(singer.spec)
+    assert fresh.spec == singer.spec and not torch.equal(fresh.eval()(fragments), singer(fragments))
+
+
+def test_singer_encoders_learn_with_all_their_parameters(fragments):
+    encoder = SingerEncoder("small-cnn")
+    encoder(fragments).square()[:, ::7].mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_silent_vocals_are_embedded(singer):
+    with torch.no_grad():
+        assert singer(torch.zeros(2, 12_000)).isfinite().all()
+
+
+def test_b0_with_its_classifier_is_the_released_size():
+    network = torchvision_b0()
+    assert sum(p.numel() for p in network.parameters()) == 5_288_548
+    assert sum(p.numel() for p in network.features.parameters()) == 4_007_548
+    assert {"features.0.0.weight", "classifier.1.weight"} <= set(network.state_dict()) and network.classifier[0].p == 0.2
+
+
+def test_unknown_singer_encoders():
+    with pytest.raises(VocalrepError, match="efficientnet-b0, small-cnn"):
+        SingerEncoder("vgg")
+    with pytest.raises(VocalrepError, match="unknown feature scaling 'song'.*batch, fixed"):
+        SingerEncoder("small-cnn", scaling="song")
+    with pytest.raises(VocalrepError, match="no ImageNet weights for small-cnn"):
+        SingerEncoder("small-cnn", imagenet=True)
+
+
+def test_published_weights(monkeypatch, tmp_path, fragments):
+    import torchvision.models._api as api
+    asked, published = [], torchvision_b0().state_dict()
+
+    def fetch(url, **options):
+        asked.append((url, options.get("check_hash")))
+        return published
+    monkeypatch.setattr(api, "load_state_dict_from_url", fetch)
+    SingerEncoder()
+    assert not asked
+    encoder = SingerEncoder(imagenet=True)
+    assert len(asked) == 1 and asked[0][1]                                        # fetched once, and its hash checked
+    assert all(torch.equal(value, published[key]) for key, value in encoder.network.state_dict().items())
+    save_encoder(encoder, tmp_path)
+
+    def unreachable(url, **options):
+        raise urllib.error.URLError("no network")
+    monkeypatch.setattr(api, "load_state_dict_from_url", unreachable)
+    assert torch.equal(load_encoder(tmp_path).network.features[0][0].weight, published["features.0.0.weight"])      # what was trained is never fetched again
+    with pytest.raises(VocalrepError, match="efficientnet_b0_.*cannot be fetched.*no network.*copy the file to .*checkpoints"):
+        SingerEncoder(imagenet=True)

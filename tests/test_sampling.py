@@ -1,13 +1,17 @@
 "Pairs: properties that hold for any step, and every difference between paper and released code."
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocalrep.project import VocalrepError
-from vocalrep.sampling import POOL_STEPS, RULES, PairSampler, choose_artificial, choose_donors, choose_same_artist, mix, remix_gains
+from vocalrep.sampling import (POOL_STEPS, RULES, FragmentSampler, PairSampler, choose_artificial, choose_donors, choose_same_artist, first_rows, mix, peak_normalize,
+                               remix_gains)
 
 RELEASED, PAPER = RULES["released"], RULES["paper"]
 
@@ -140,3 +144,155 @@ def test_a_restored_sampler_goes_on(store, seed, steps):
 def test_missing_split_is_one_error(store):
     with pytest.raises(VocalrepError, match="no segment with vocals in the nowhere split"):
         sampler(store, split="nowhere")
+
+
+# ---- fragments of vocal tracks ----
+
+SIZE = 400            # samples of a fragment; of a segment: 500
+
+
+def library(samples, versions=0, split="train", seed=0):
+    "The tables of a store of vocal tracks that last so many samples, and of their shifted versions in any order."
+    tracks = pd.DataFrame(dict(clip=[f"track {i}" for i in range(len(samples))], split=split, samples=samples))
+    shifted = [tracks.assign(original=tracks["clip"], clip=tracks["clip"] + f"~{v}") for v in range(1, versions + 1)]
+    clips = pd.concat([tracks, *(table.sample(frac=1, random_state=seed) for table in shifted)], ignore_index=True)
+    rows = [(clip, position) for clip, n in zip(clips["clip"], clips.samples) for position in range(-(-n // 500))]
+    segments = pd.DataFrame(rows, columns=["clip", "position"])
+    track, _, version = zip(*(clip.removeprefix("track ").partition("~") for clip, _ in rows))
+    return SimpleNamespace(folder="library", clips=clips, segments=segments, track=np.array(track, int), version=np.array(version), first=segments.position.to_numpy() == 0)
+
+
+libraries = st.lists(st.integers(1, 1700), min_size=1, max_size=20)
+
+
+@settings(deadline=None, max_examples=40)
+@given(samples=libraries, versions=st.integers(0, 3), batches=st.integers(1, 4), p=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 99), data=st.data())
+def test_fragments(samples, versions, batches, p, seed, data):
+    batch = data.draw(st.integers(1, len(samples)))
+    store, p = library(samples, versions, seed=seed), p if versions else 0.0
+    sampler = FragmentSampler(store, SIZE, batches * batch, batch, p, seed=seed)
+    order, whole = [], len(samples) // batch * batch
+    for _ in range(4):
+        pairs = sampler.step()
+        sides = [layer for side in (pairs.anchor, pairs.positive) for layer in side]
+        tracks = store.track[sides[0].rows]
+        order += list(tracks)
+        assert len(sides) == 2 and len(tracks) == batches * batch and (store.track[sides[1].rows] == tracks).all()
+        for layer in sides:
+            assert store.first[layer.rows].all() and (layer.gains == 1).all() and layer.source == "vocals"
+            assert (layer.offsets >= 0).all() and (layer.offsets + SIZE <= np.maximum(np.array(samples)[tracks], SIZE)).all()      # never past the track's true end
+            changed = store.version[layer.rows] != ""
+            assert changed.any() <= (p > 0) and changed.all() >= (p == 1)
+    for start in range(0, len(order), batch):
+        assert len(set(order[start:start + batch])) == batch                                         # no track twice in a batch
+    for start in range(0, len(order) - whole + 1, whole):
+        assert len(set(order[start:start + whole])) == whole == sampler.batches_per_epoch * batch    # each once in an epoch, but for the rest that makes no batch
+
+
+@settings(deadline=None, max_examples=20)
+@given(samples=libraries, versions=st.integers(0, 2), before=st.integers(0, 7), seed=st.integers(0, 99))
+def test_a_restored_fragment_sampler_goes_on(tmp_path_factory, samples, versions, before, seed):
+    make = lambda seed: FragmentSampler(library(samples, versions), SIZE, 3, 1, 0.5 * bool(versions), seed=[seed, 0])
+    first, second = make(seed), make(seed + 1)
+    for _ in range(before):
+        first.step()
+    file = tmp_path_factory.mktemp("state") / "state.pt"
+    torch.save(first.state(), file)
+    second.restore(torch.load(file, weights_only=True))                                              # as a checkpoint is read
+    for _ in range(3):
+        a, b = first.step(), second.step()
+        assert all((x.rows == y.rows).all() and (x.offsets == y.offsets).all() for x, y in zip(a.anchor + a.positive, b.anchor + b.positive))
+
+
+def test_every_place_in_a_track_is_equally_likely_and_the_two_fragments_are_independent():
+    sampler = FragmentSampler(library([SIZE + 3, SIZE + 1, SIZE]), SIZE, 3000, 3)
+    pairs = sampler.step()
+    tracks = pairs.anchor[0].rows                                                                    # one segment each: rows are tracks
+    first, second = pairs.anchor[0].offsets, pairs.positive[0].offsets
+    assert set(first[tracks == 2]) == {0} and set(first[tracks == 1]) == {0}                         # released code: [0, max(T - size, 1))
+    table = np.histogram2d(first[tracks == 0], second[tracks == 0], bins=[[0, 1, 2, 3]] * 2)[0] / 1000
+    assert np.allclose(table, 1 / 9, atol=0.05)
+
+
+def test_shifted_fragments_come_as_often_as_asked_and_from_every_version():
+    store = library([1000] * 10, versions=3)
+    pairs = FragmentSampler(store, SIZE, 4000, 10, p_shifted=0.3).step()
+    version = [store.version[side[0].rows] for side in (pairs.anchor, pairs.positive)]
+    for names in version:
+        share = pd.Series(names).value_counts(normalize=True)
+        assert np.allclose(share[["", "1", "2", "3"]], [0.7, 0.1, 0.1, 0.1], atol=0.03)
+    assert abs(((version[0] != "") & (version[1] != "")).mean() - 0.09) < 0.03                       # each fragment for itself
+
+
+def test_only_tracks_of_the_split():
+    store = library([1000] * 9, versions=2, split=["train", "valid", "test"] * 3)
+    store.clips.loc[store.clips.original.notna(), "split"] = "train"                                 # whatever a pool says of itself
+    for number, split in enumerate(("train", "valid", "test")):
+        rows = FragmentSampler(store, SIZE, 3, 3, split=split).step().anchor[0].rows
+        assert set(store.track[rows]) == {number, number + 3, number + 6} and (store.version[rows] == "").all()
+
+
+def test_first_rows_against_a_loop():
+    store = library([10, 1600, 501, 500], versions=2, seed=3)
+    expected = [next(i for i, s in enumerate(store.segments.itertuples()) if s.clip == name and s.position == 0) for name in store.clips["clip"]]
+    assert first_rows(store).tolist() == expected
+
+
+def test_what_a_fragment_sampler_cannot_do_is_one_error():
+    with pytest.raises(VocalrepError, match="a batch of 4 pairs needs 4 vocal tracks, and the train split of library has 3"):
+        FragmentSampler(library([1000] * 3), SIZE, 8, 4)
+    with pytest.raises(VocalrepError, match="valid split of library has 0"):
+        FragmentSampler(library([1000] * 3), SIZE, 8, 1, split="valid")
+
+
+@pytest.mark.parametrize("versions, lost", [
+    (1, ["track 1~1"]),
+    pytest.param(0, [], marks=pytest.mark.xfail(strict=True, raises=KeyError, reason="a store without any pool: KeyError 'original'")),
+    pytest.param(2, ["track 1~2"], marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="tracks with different numbers of versions cannot be stacked")),
+])
+def test_a_pool_with_gaps_is_one_error(versions, lost):
+    store = library([1000] * 3, versions)
+    store.clips = store.clips[~store.clips["clip"].isin(lost)]
+    with pytest.raises(VocalrepError, match="join the pool"):
+        FragmentSampler(store, SIZE, 3, 3, p_shifted=0.5)
+
+
+@pytest.mark.xfail(strict=True, reason="steps that are no multiple of the batch cut epochs in the middle of a batch")
+def test_no_track_twice_whatever_the_step():
+    try:
+        sampler = FragmentSampler(library([1000] * 8), SIZE, 10, 4)
+    except VocalrepError:
+        return
+    for _ in range(50):
+        rows = sampler.step().anchor[0].rows
+        assert all(len(set(rows[k:k + 4])) == 4 for k in (0, 4))
+
+
+def test_short_tracks_are_padded_with_zeros_at_the_end(dry):
+    seconds = [1.0, 1.7, 2.5, 3.999, 4.0, 5.3, 5.7, 11.0]
+    store = dry([(f"s{i}", "train", s) for i, s in enumerate(seconds)], rate=1000)
+    assert store.clips.samples.tolist() == [1000, 1700, 2500, 3999, 4000, 5000, 5700, 11000]          # 0.3 s after the first segment are dropped
+    sampler = FragmentSampler(store, 4000, 80, 8)
+    pairs, length = sampler.step(), store.clips.samples.to_numpy()
+    for layers in (pairs.anchor, pairs.positive):
+        waves = mix(store, layers, 4000).numpy()
+        for wave, row, offset in zip(waves, layers[0].rows, layers[0].offsets):
+            track = store.clips.index[store.clips["clip"] == store.segments["clip"][row]][0]
+            there = min(length[track], 4000)
+            assert (wave[:there] > 0).all() and not wave[there:].any()                               # these voices never pause
+            assert offset == 0 or there == 4000
+            whole = store.excerpts(np.array([row]), np.array([0]), int(length[track]), "vocals")[0].numpy()
+            assert (wave[:there] == whole[offset:offset + there]).all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9))
+def test_peak_normalize(values):
+    wave = torch.tensor([values, [-v for v in values]])
+    peak = max(map(abs, values))
+    assert torch.equal(peak_normalize(wave), wave / peak if peak else wave)
+
+
+def test_peak_normalize_keeps_silence_and_keeps_rows_apart():
+    waves = torch.tensor([[0.0, 0.0], [0.5, -2.0], [float("nan"), 1.0]])
+    out = peak_normalize(waves)
+    assert out[:2].tolist() == [[0.0, 0.0], [0.25, -1.0]] and waves[1].tolist() == [0.5, -2.0]        # a new tensor

@@ -339,14 +339,14 @@ CORPORA = ("studio", "music4all", "folder", "vocals", "vocalset", "m4singer", "v
 def load_corpus(
     name: str,                # one of CORPORA
     root: str | Path = "",    # where the data are (not needed by studio and techniques)
-    preset: str | Preset = "laptop",   # how large a studio
+    preset: str | Preset = "laptop",   # how large a studio, and its techniques
 ) -> Corpus:
     "The corpus of this name."
     choose("corpus", name, CORPORA)
+    size = preset if isinstance(preset, Preset) else find_preset(preset)
     if name == "studio":
-        size = preset if isinstance(preset, Preset) else find_preset(preset)
         return studio_corpus(size.artists, size.clips, size.seconds)
     if name == "techniques":
-        return techniques_corpus()
+        return techniques_corpus(min(20, size.artists // 5))                 # as many singers as VocalSet, fewer for `smoke`
     known = {"music4all": music4all_corpus, "folder": folder_corpus, "vocals": vocals_corpus, "vocalset": vocalset_corpus, "m4singer": m4singer_corpus, "vctk": vctk_corpus, "nus48e": nus48e_corpus}
     return known[name](root)

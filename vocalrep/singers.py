@@ -11,7 +11,6 @@ __all__ = ['SPEECH_SYSTEMS', 'SINGER_SYSTEMS', 'CORPUS_LABELS', 'NARROW', 'TASKS
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from .metrics import equal_error_rate, normalize_embeddings
 from .project import VocalrepError, choose, find_preset, pick_device, seed_everything, writing
 from .speech import load_speech
 from .store import Store, open_store
-from .trials import RANK_RULES, RankRule, identify_singers, sample_trials, trial_eer, trial_mnr
+from .trials import RANK_RULES, RankRule, identify_singers, read_trials, sample_trials, trial_eer, trial_mnr
 from .variants import SINGER_VARIANTS, find_protocol
 
 # %% ../nbs/library/88_singers.ipynb #2b9540e7
@@ -75,10 +74,11 @@ class Voices:
     store: Store
     split: str | None        # None: all of them
     role: str                # "in-domain" or "out-of-domain"
+    trials: str = ""         # file with a list of trials, such as a released one; empty: a list is drawn
 
 
 def named_folders(text: str) -> dict[str, str]:
-    "`name=folder;name=folder` as a dictionary; a name that is no corpus raises `VocalrepError`."
+    "`name=folder;name=folder` (or files) as a dictionary; a name that is no corpus raises `VocalrepError`."
     pairs = (part.partition("=") for part in text.split(";") if part.strip())
     return {choose("corpus", name.strip(), CORPORA): folder.strip() for name, _, folder in pairs}
 
@@ -87,11 +87,14 @@ def find_voices(
     store: Store,                     # the training corpus
     out_of_domain: str = "",          # other corpora, see `named_folders`; none: the studio's techniques
     preset: str = "laptop",
+    trial_lists: str = "",            # lists of trials for some of them, "vocalset=metadata/vocalset/speaker_pairs.txt"
 ) -> list[Voices]:
     "The test singers of the training corpus, and the other corpora, each prepared at 44.1 kHz."
-    others = named_folders(out_of_domain) or {"techniques": ""}
+    others, lists = named_folders(out_of_domain) or {"techniques": ""}, named_folders(trial_lists)
+    for name in lists:
+        choose("corpus of a list of trials", name, others)
     found = [Voices(f"{store.about['corpus']} (test)", store, "test", "in-domain")]
-    return found + [Voices(CORPUS_LABELS.get(name, name), open_store(name, root, preset, paper="singer_identity"), None, "out-of-domain") for name, root in others.items()]
+    return found + [Voices(CORPUS_LABELS.get(name, name), open_store(name, root, preset, paper="singer_identity"), None, "out-of-domain", lists.get(name, "")) for name, root in others.items()]
 
 # %% ../nbs/library/88_singers.ipynb #fadbb6ae
 NARROW = 16_000    # samples per second of the narrow-band condition (singer identity, section 4.3.1)
@@ -141,7 +144,7 @@ def similarity_scores(
     "EER and MNR of one system on one corpus (singer identity, table 3)."
     rule = rule if isinstance(rule, RankRule) else RANK_RULES[choose("rank rule", rule, RANK_RULES)]
     places, vectors = fragment_embeddings(system, voices, through, device=device)
-    pairs, rows = sample_trials(places, trials), []
+    pairs, rows = read_trials(voices.trials) if voices.trials else sample_trials(places, trials), []
     for how in ("none", "center", "zscore"):
         x = normalize_embeddings(np.asarray(vectors), how)
         rows += [dict(normalisation=how, **score) for score in (trial_eer(places, x, pairs), trial_mnr(places, x, pairs, rule))]
@@ -178,7 +181,7 @@ def score_singers(
     work, tables = TASKS[choose("task", task, TASKS)], []
     jobs = [(system, them, through) for system in systems if system.make for them in voices for through in _rates_of(system, rates)]
     for system, them, through in tqdm(jobs, desc=task, unit="score", disable=not progress):
-        file = cached_file("scores", them.store, system, "vocals", f"fragments-{task}", ".parquet", split=them.split, through=through, level=system.scaling, options=str(sorted(options.items())))
+        file = cached_file("scores", them.store, system, "vocals", f"fragments-{task}", ".parquet", split=them.split, through=through, level=system.scaling, trials=them.trials and read_trials(them.trials).to_csv(), options=str(sorted(options.items())))
         if not file.exists():
             table = work(system, them, through, device=device, **options)
             with writing(file) as temporary:

@@ -199,8 +199,8 @@ class ResNet34ASP(SpeakerEncoder):
 # %% ../nbs/library/48_speech.ipynb #eb104426
 class Wav2Vec2(TransformerEncoder):
     "Wav2Vec 2.0 base (Baevski et al., 2020): the first transformer layer, averaged over time (singer identity, section 4.4 and Table 3)."
-    name, checkpoint, kind, seconds = "wav2vec2-base", "facebook/wav2vec2-base", "Wav2Vec2Model", 4.0
-    size = 94_371_712                     # parameters of the whole network, as the paper counts it
+    name, checkpoint, kind, seconds, dim = "wav2vec2-base", "facebook/wav2vec2-base", "Wav2Vec2Model", 4.0, 768
+    size = 94_371_712                     # parameters of the whole network, without the heads of its training
     depth = 3                             # layers that are used (section 4.4)
     blocks = {"cpu": 2, "cuda": 32}
 
@@ -221,7 +221,7 @@ class Wav2Vec2(TransformerEncoder):
 
 class XLSR53(Wav2Vec2):
     "Wav2Vec 2.0 large, taught on 53 languages (Conneau et al., 2021), used in the same way."
-    name, checkpoint, size = "xlsr-53", "facebook/wav2vec2-large-xlsr-53", 315_438_720
+    name, checkpoint, size, dim = "xlsr-53", "facebook/wav2vec2-large-xlsr-53", 315_438_720, 1024
 
 # %% ../nbs/library/48_speech.ipynb #80a52382
 RELEASED = ("byol", "contrastive", "contrastive-vc", "uniformity", "vicreg")

@@ -218,7 +218,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def store_folder(corpus: str, root: str | Path = "", preset: str = "", sound: Sound = SOUNDS["cvsm"]) -> Path:
     "Where a corpus is prepared when nobody says otherwise: `stores/<corpus>-<preset or root's name>-<rate>`, with the stem's name where there is one only."
     place = Path(root).expanduser().resolve()
-    label = f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}" if root else preset if corpus == "studio" else "all"
+    label = f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}" if root else preset
     return home() / "stores" / "-".join([corpus, label, *(sound.stems if len(sound.stems) == 1 else ()), str(sound.rate)])
 
 
