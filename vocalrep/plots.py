@@ -26,8 +26,8 @@ COLOURS = {
     "F-ResNet": "#1F2C47", "H/ASP": "#BABA5E", "Wav2Vec-base": "#88CCEE", "XLSR-53": "#0F0F57",
 }
 MARKERS = {"COLA": "o", "MSCOL": "s", "COLA-ART": "D", "CVSM-A": "^", "CVSM-AH": "v", "CVSM-AF": "P", "CVSM-ART": "*", "MERT": "h", "GE2E": "X", "untrained": ".", "mean MFCC": "d",
-           "CONT": "<", "CONT-VC": ">", "UNIF": (4, 1, 0), "VICReg": ((-1, -.5), (1, -.5), (1, .5), (-1, .5)), "BYOL": (8, 1, 0),                    # stars by their points, the others by their corners
-           "F-ResNet": ((-.5, -1), (.5, -1), (.5, 1), (-.5, 1)), "H/ASP": "H", "Wav2Vec-base": ((-1, -1), (1, -1), (-1, 1), (1, 1)), "XLSR-53": ((-1, -1), (-1, 1), (1, -1), (1, 1))}
+           "CONT": "<", "CONT-VC": ">", "UNIF": (4, 1, 0), "VICReg": ((-1, -.5), (1, -.5), (1, .5), (-1, .5), (-1, -.5)), "BYOL": (8, 1, 0),          # stars by their points, the others by their corners
+           "F-ResNet": ((-.5, -1), (.5, -1), (.5, 1), (-.5, 1), (-.5, -1)), "H/ASP": "H", "Wav2Vec-base": ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)), "XLSR-53": ((-1, -1), (-1, 1), (1, -1), (1, 1), (-1, -1))}
 DASHES = {"COLA": (0, (1, 1.5)), "MSCOL": (0, (5, 2)), "COLA-ART": (0, (8, 1.5, 1, 1.5, 1, 1.5)), "CVSM-A": (0, (5, 1.5, 1, 1.5)), "CVSM-AH": (0, (10, 1.5)), "CVSM-AF": (0, (3, 1, 1, 1, 1, 1)), "mean MFCC": (0, (1, 3)), "MERT": (0, (8, 3))}
 OTHERS = ("#332288", "#117733", "#882255", "#44AA99", "#999933", "#AA4499")    # systems of the reader's own (Tol's muted scheme)
 SOURCE_STYLES = {"mixture": "-", "vocals": "--"}
