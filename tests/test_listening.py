@@ -132,7 +132,6 @@ def test_fragments_of_a_store_are_heard_one_by_one(voices):
         np.testing.assert_allclose(vector, sixteen.view(4, 16000).mean(0), atol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="a Listener begins in training mode and, after embedding, brings its encoder back to that")
 def test_an_encoder_stays_in_its_mode(voices):
     encoder = SingerEncoder("small-cnn").eval()
     listener = Listener(encoder, voices.rate)

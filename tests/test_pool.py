@@ -120,7 +120,6 @@ def test_the_pool_of_another_store_is_refused(dry, tmp_path):
         open_pool(dry([("Ada", "train", 1.5)], RATE, tmp_path / "store"), PITCH, workers=1, progress=False)
 
 
-@pytest.mark.xfail(strict=True, reason="the store that was last opened at this place is remembered (_open), although it is another one now")
 def test_a_store_made_anew_in_the_same_place_has_its_own_pool(dry, tmp_path):
     for seconds in (1.2, 1.5):
         shutil.rmtree(tmp_path, ignore_errors=True)

@@ -194,7 +194,6 @@ def test_validation_with_few_tracks_takes_a_smaller_batch(voices):
     assert len(some.sampler("valid", 0, 1).step()) == 4                      # whole batches only
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="a corpus of fewer than three singers has no validation tracks")
 def test_a_corpus_without_validation_tracks_is_one_error(dry):
     with pytest.raises(VocalrepError, match="valid"):
         TrainingState(SINGER_VARIANTS["CONT"], protocol(), preset(), dry([(f"s{i}", "train", 2.0) for i in range(4)]), seed=0)
@@ -285,7 +284,6 @@ def test_a_store_of_another_paper_is_one_error(voices, store, tiny, dry):
         make_recipe(VARIANTS["COLA"], PROTOCOLS["released"], tiny, dry(TRACKS[:1], 16000))
 
 
-@pytest.mark.xfail(strict=True, reason="the folder is claimed before the store is looked at, and then refuses the right store as another run")
 def test_a_refused_store_claims_no_folder(voices, store, tmp_path):
     with pytest.raises(VocalrepError, match="CONT is trained on vocals at 44100"):
         train("CONT", store, preset(steps=1), protocol=protocol(), out=tmp_path / "run", device="cpu", progress=False)

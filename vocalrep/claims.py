@@ -20,7 +20,7 @@ from scipy import stats
 
 from .project import VocalrepError, choose
 from .published import published_results
-from .variants import VARIANTS
+from .variants import CVSM_VARIANTS
 
 # %% ../nbs/library/84_claims.ipynb #c11a9b68
 EVERY, LEAST = "every", "least"        # conditions: at each clip length scored; at the smallest share of training clips scored
@@ -330,7 +330,7 @@ def _difference(terms: list, task: str, metric: str, cells: dict, pairing: str) 
     if not all(keys):
         return None, missing, []
     used = [key for group in keys for key in group]
-    trained = [cells[key].index for key in used if key[0] == "overlap" or key[-1] in VARIANTS] or [cells[used[0]].index]
+    trained = [cells[key].index for key in used if key[0] == "overlap" or key[-1] in CVSM_VARIANTS] or [cells[used[0]].index]
     seeds = sorted(set.intersection(*map(set, trained)))
     repetitions = sorted(set.intersection(*(set(cells[key].columns) for key in used)))
     if not seeds or not repetitions:
@@ -338,7 +338,7 @@ def _difference(terms: list, task: str, metric: str, cells: dict, pairing: str) 
 
     def values(key: tuple) -> np.ndarray:                                                        # (S, R)
         cell = cells[key]
-        same_for_all_seeds = key[0] != "overlap" and key[-1] not in VARIANTS
+        same_for_all_seeds = key[0] != "overlap" and key[-1] not in CVSM_VARIANTS
         return (cell.iloc[[0] * len(seeds)] if same_for_all_seeds else cell.loc[seeds])[repetitions].to_numpy()
 
     def side(group: list[tuple]) -> np.ndarray:

@@ -133,7 +133,7 @@ def torchvision_b0(imagenet: bool = False) -> nn.Module:
             network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
         except (OSError, RuntimeError) as error:
             place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-            raise VocalrepError(f"the ImageNet weights {weights.url} cannot be fetched ({error}); copy the file to {place}, or choose a preset whose `imagenet` is False") from error
+            raise VocalrepError(f"the ImageNet weights {weights.url} cannot be fetched ({error}); copy the file to {place}, or choose a preset whose `weights` is None") from error
     return network
 
 

@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from .plots import look, styled
 from .project import VocalrepError
 from .published import PUBLISHED_CORPUS, in_published_order
-from .variants import VARIANTS, Variant
+from .variants import CVSM_VARIANTS, Variant
 
 # %% ../nbs/library/91_figures.ipynb #fc1b1d4a
 SONGS = {"song 1": ("#0072B2", ""), "song 2 of the same artist": ("#56B4E9", ""), "another song, anybody's": ("#E69F00", "////")}   # label: colour, hatch
@@ -106,7 +106,7 @@ def _draw_learning(axis: plt.Axes, x: float, y: float) -> None:
 
 
 def draw_overview(
-    variants: dict[str, Variant] = VARIANTS,
+    variants: dict[str, Variant] = CVSM_VARIANTS,
 ) -> plt.Figure:
     "Anchor, positive and training schedule of every variant, drawn from its record (CVSM, figure 1 and section IV-C)."
     with styled():

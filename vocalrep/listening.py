@@ -50,6 +50,7 @@ class Listener(Encoder):
         self.name, self.dim, self.level = encoder.name, encoder.dim, LEVELS[choose("level", level, LEVELS)]
         narrow = [(rate, through)] if through and through < rate else []
         steps = [*narrow, (narrow[0][1] if narrow else rate, encoder.rate)]
+        self.train(encoder.training)
         self.resample = torch.nn.Sequential(*(Resample(a, b) for a, b in steps if a != b))
         if seconds < encoder.seconds:
             raise VocalrepError(f"encoder {encoder.name!r} needs {encoder.seconds} s and the fragments last {seconds} s; use longer fragments")

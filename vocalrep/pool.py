@@ -19,15 +19,15 @@ from .store import Sound, Store, prepare
 
 # %% ../nbs/library/36_pool.ipynb #3d7f9ae8
 @functools.lru_cache(maxsize=2)
-def _open(folder: Path) -> tuple[Store, dict[str, int]]:
-    "A store, and the number of each clip in its table."
+def _open(folder: Path, made: int) -> tuple[Store, dict[str, int]]:
+    "A store as it was made at that time, and the number of each clip in its table."
     store = Store(folder)
     return store, {clip: i for i, clip in enumerate(store.clips["clip"])}
 
 
 def _read_shifted(folder: Path, pitch: PitchShift, row: dict, rate: int) -> Recording:
     "A track of the store in `folder`, its pitch shifted by what the row's seed draws."
-    store, number = _open(folder)
+    store, number = _open(folder, (folder / "store.json").stat().st_mtime_ns)
     clip = store.clips.iloc[number[row["original"]]]
     begin = store.base[clip.shard] + clip.start
     wave = store.gather(np.array([begin]), int(clip.samples))[0].numpy() * np.float32(clip.scale)

@@ -276,6 +276,8 @@ class FragmentSampler:
     ):
         clips = store.clips.assign(row=first_rows(store))
         tracks = clips[(clips.split == split) & (clips["original"].isna() if "original" in clips else True)]
+        if step_pairs % batch:
+            raise VocalrepError(f"steps of {step_pairs} pairs are no whole number of batches of {batch}; change step_pairs or batch of the preset")
         if len(tracks) < batch:
             raise VocalrepError(f"a batch of {batch} pairs needs {batch} vocal tracks, and the {split} split of {store.folder} has {len(tracks)}; take a larger corpus, or a preset with a smaller batch")
         self.rows, self.room = tracks["row"].to_numpy(), np.maximum(tracks.samples.to_numpy() - samples, 1)      # offsets are drawn in [0, room)
@@ -286,10 +288,10 @@ class FragmentSampler:
 
     @staticmethod
     def _shifted(clips: pd.DataFrame, tracks: pd.DataFrame) -> np.ndarray:     # (tracks, versions) row numbers
-        versions = clips[clips["original"].notna()] if "original" in clips else clips[:0]
+        versions = clips[clips["original"].notna()] if "original" in clips else clips[:0].assign(original="")
         found = versions.groupby("original")["row"].agg(list)
-        if not set(tracks["clip"]) <= set(found.index):
-            raise VocalrepError("fragments with shifted pitch are wanted, and some tracks have no shifted version; join the pool of `vocalrep.pool.open_pool` to the store")
+        if not set(tracks["clip"]) <= set(found.index) or found.map(len).nunique() > 1:
+            raise VocalrepError("fragments with shifted pitch are wanted, and some tracks have no shifted version, or fewer than others; join the pool of `vocalrep.pool.open_pool` to the store")
         return np.stack(found.loc[tracks["clip"]])
 
     @property

@@ -38,6 +38,10 @@ class Sound:
     stems: tuple[str, ...]           # what to keep
     silence: float | None = None     # seconds to which silences are shortened; None: as they are
 
+    def __post_init__(self):
+        if self.silence is not None and len(self.stems) > 1:
+            raise VocalrepError(f"silences cannot be shortened in {len(self.stems)} stems at once ({', '.join(self.stems)}): they would no longer be aligned; keep one stem, or silence=None")
+
 
 SOUNDS = {
     "cvsm": Sound(16000, STEMS),
@@ -101,6 +105,8 @@ def shorten_silences(
     briefest: float = 0.2,       # seconds of sound that count as sound
 ) -> np.ndarray:                 # (T',) float32, T' <= T
     "A vocal track without long silences (singer identity, section 4.1)."
+    if not len(wave):
+        return wave
     block = max(1, rate // 100)
     peaks = np.abs(_fit(wave, -(-len(wave) // block) * block)).reshape(-1, block).max(1)          # (T / block,)
     sounds, keep, per_second = peaks >= threshold * max(peaks.max(initial=0), 1e-9), np.ones(len(wave), bool), rate / block
@@ -219,7 +225,8 @@ def store_folder(corpus: str, root: str | Path = "", preset: str = "", sound: So
     "Where a corpus is prepared when nobody says otherwise: `stores/<corpus>-<preset or root's name>-<rate>`, with the stem's name where there is one only."
     place = Path(root).expanduser().resolve()
     label = f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}" if root else preset
-    return home() / "stores" / "-".join([corpus, label, *(sound.stems if len(sound.stems) == 1 else ()), str(sound.rate)])
+    which = (*sound.stems, *(() if sound.silence else ("whole",))) if len(sound.stems) == 1 else ()
+    return home() / "stores" / "-".join([corpus, label, *which, str(sound.rate)])
 
 
 def choose_separator(corpus: Corpus, separator: str, folder: Path, device: str) -> dict[str, str | None]:
@@ -425,9 +432,10 @@ def open_store(
     folder: str | Path | None = None,    # the store's; `store_folder` if None
     paper: str = "cvsm",                 # whose rate, stems and studio: one of `SOUNDS`
     separator: str = "auto",
+    sound: Sound | None = None,          # another rate, stems or silence than the paper's
     **options,                           # of `prepare`
 ) -> Store:
     "The store of a corpus by name, as a paper hears it: opened, finished, or made."
-    sound = SOUNDS[choose("paper", paper, SOUNDS)]
+    sound = sound or SOUNDS[choose("paper", paper, SOUNDS)]
     folder = folder or store_folder(corpus, root, preset, sound)
     return prepare(load_corpus(corpus, root, find_preset(preset, paper)), folder, sound, separator, **options)

@@ -21,7 +21,7 @@ from .embedding import artist_similarity, compare_encoders, embed_clips, excerpt
 from .encoders import Encoder, MeanMFCC, build_encoder, load_encoder, save_encoder
 from .listening import Listener
 from .project import Preset, VocalrepError, alone, choose, find_preset, home, pick_device, provenance, read_json, seed_everything, write_json, writing
-from .recipes import make_recipe
+from .recipes import check_store, make_recipe
 from .store import Store
 from .variants import VARIANTS, Protocol, SingerProtocol, SingerVariant, Variant, find_protocol, stage_starts, total_steps
 
@@ -103,10 +103,10 @@ def claim_run(folder: Path, config: dict[str, Any]) -> None:
 class TrainingState:
     "All that changes during a run."
 
-    def __init__(self, variant: Variant, protocol: Protocol, preset: Preset, store: Store, seed: int):
+    def __init__(self, variant: Variant, protocol: Protocol, preset: Preset, store: Store, seed: int, progress: bool = True):
         seed_everything(seed)
         self.variant, self.protocol, self.seed = variant, protocol, seed
-        self.recipe = make_recipe(variant, protocol, preset, store)
+        self.recipe = make_recipe(variant, protocol, preset, store, progress)
         self.preset, self.store = self.recipe.preset, self.recipe.store
         self.learner = self.recipe.learner()
         self.steps = total_steps(preset, protocol)
@@ -266,12 +266,13 @@ def train(
     variant = VARIANTS[choose("variant", variant, VARIANTS)] if isinstance(variant, str) else variant
     protocol = find_protocol(protocol, variant.paper) if isinstance(protocol, str) else protocol
     preset = find_preset(preset, variant.paper) if isinstance(preset, str) else preset
+    check_store(variant, store)
     folder = Path(out) if out else run_folder(variant.name, store.about["corpus"], preset.name, seed, protocol.name)
     run = Run(folder)
     with alone(folder) if devices == 1 else contextlib.nullcontext():                 # several devices are several processes of one run
         claim_run(folder, make_config(variant, protocol, preset, store, seed))
         if not run.complete:
-            _train(run, TrainingState(variant, protocol, preset, store, seed), pick_device(device), devices, progress)
+            _train(run, TrainingState(variant, protocol, preset, store, seed, progress), pick_device(device), devices, progress)
     return run
 
 
