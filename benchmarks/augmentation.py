@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from common import show
 
-from vocalrep.augment import CHAINS, prefetch_augmented, shifted, without_pitch
-from vocalrep.voice import Note, make_singer, sing
+from vocalrep.data.augment import CHAINS, prefetch_augmented, shifted, without_pitch
+from vocalrep.studio.voice import Note, make_singer, sing
 
 RATE, FRAGMENT, SECONDS, CLIPS, SHIFTS = 44100, 176000, 10.0, 6, 3
 

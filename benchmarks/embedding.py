@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from common import show
 
-from vocalrep.encoders import MeanMFCC, make_encoder
-from vocalrep.pretrained import GE2E, MERT
+from vocalrep.models.encoders import MeanMFCC, make_encoder
+from vocalrep.models.pretrained import GE2E, MERT
 
 ROUNDS = 4
 

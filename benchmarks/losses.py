@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from common import seconds, show
 
-from vocalrep.losses import ntxent
+from vocalrep.training.losses import ntxent
 
 BATCH, DIM, TEMPERATURE = 120, 128, 0.2
 

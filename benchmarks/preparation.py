@@ -9,10 +9,10 @@ import soundfile
 import torch
 from common import seconds, show
 
-from vocalrep.corpora import folder_corpus, studio_corpus
-from vocalrep.separation import load_separator, separate
-from vocalrep.store import prepare, resample
-from vocalrep.studio import render_clip
+from vocalrep.data.corpora import folder_corpus, studio_corpus
+from vocalrep.data.separation import load_separator, separate
+from vocalrep.data.store import prepare, resample
+from vocalrep.studio.songs import render_clip
 
 SECONDS, CLIPS = 15.0, 8
 

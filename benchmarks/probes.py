@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from common import seconds, show
 
-from vocalrep.probes import PROBE_PROTOCOLS, TEST, TRAIN, VALID, arrange, artist_folds, fit_exact, identify_artists, identify_gender, similarity_trials, train_linear
+from vocalrep.evaluation.probes import PROBE_PROTOCOLS, TEST, TRAIN, VALID, arrange, artist_folds, fit_exact, identify_artists, identify_gender, similarity_trials, train_linear
 
 RELEASED = PROBE_PROTOCOLS["released"]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

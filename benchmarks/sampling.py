@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from common import seconds, show
 
-from vocalrep.corpora import studio_corpus
-from vocalrep.sampling import RULES, PairSampler, mix
-from vocalrep.store import Store, prepare
+from vocalrep.data.corpora import studio_corpus
+from vocalrep.data.sampling import RULES, PairSampler, mix
+from vocalrep.data.store import Store, prepare
 
 BATCH, STEP = 64, 512
 

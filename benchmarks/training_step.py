@@ -11,12 +11,12 @@ import tempfile
 import torch
 from common import seconds, show
 
-from vocalrep.corpora import studio_corpus
-from vocalrep.encoders import POOLINGS
+from vocalrep.data.corpora import studio_corpus
+from vocalrep.models.encoders import POOLINGS
 from vocalrep.project import PRESETS
-from vocalrep.store import prepare
-from vocalrep.training import TrainingState, _updates
-from vocalrep.variants import PROTOCOLS, VARIANTS
+from vocalrep.data.store import prepare
+from vocalrep.training.loop import TrainingState, _updates
+from vocalrep.training.variants import PROTOCOLS, VARIANTS
 
 
 class InFormat(torch.nn.Module):

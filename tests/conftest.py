@@ -16,13 +16,13 @@ def _one_thread_and_a_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus():
-    from vocalrep.corpora import studio_corpus
+    from vocalrep.data.corpora import studio_corpus
     return studio_corpus(artists=20, clips=2, seconds=5.0)
 
 
 @pytest.fixture(scope="session")
 def store(corpus, tmp_path_factory):
-    from vocalrep.store import prepare
+    from vocalrep.data.store import prepare
     return prepare(corpus, tmp_path_factory.mktemp("stores") / "studio", workers=1, progress=False)
 
 
@@ -36,8 +36,8 @@ def tiny():
 @pytest.fixture(scope="session")
 def vocals(tmp_path_factory):
     "Dry vocals at 44.1 kHz."
-    from vocalrep.corpora import studio_corpus
-    from vocalrep.store import SOUNDS, prepare
+    from vocalrep.data.corpora import studio_corpus
+    from vocalrep.data.store import SOUNDS, prepare
     return prepare(studio_corpus(artists=12, clips=2, seconds=5.0), tmp_path_factory.mktemp("stores") / "vocals", SOUNDS["singer_identity"], workers=1, progress=False)
 
 
@@ -51,7 +51,7 @@ def tiny_singer():
 def _sing(row, rate):
     "A voice with its own pitch that trembles and never pauses: no sample of it is zero."
     import numpy as np
-    from vocalrep.corpora import Recording
+    from vocalrep.data.corpora import Recording
     t = np.arange(round(row["seconds"] * rate)) / rate
     phase = 2 * np.pi * row["pitch"] * t - np.cos(2 * np.pi * 5 * t)
     voice = (0.2 * np.sin(phase) + 0.1 * np.sin(3 * phase)) * (1 + 0.3 * np.sin(2 * np.pi * 0.7 * t + row["pitch"]))
@@ -62,8 +62,8 @@ def _sing(row, rate):
 def dry(tmp_path_factory):
     "Makes stores of dry voices: one (singer, split, seconds) for each track."
     import pandas as pd
-    from vocalrep.corpora import Corpus
-    from vocalrep.store import Sound, prepare
+    from vocalrep.data.corpora import Corpus
+    from vocalrep.data.store import Sound, prepare
 
     def make(tracks, rate=44100, folder=None):
         clips = pd.DataFrame(tracks, columns=["artist", "split", "seconds"]).assign(gender=None, path=None)

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocalrep.augment import CHAINS, Gain, GaussianNoise, PitchShift, TimeMask, Transform, augment, change_pitch, draw_steps, prefetch_augmented, shifted, without_pitch
+from vocalrep.data.augment import CHAINS, Gain, GaussianNoise, PitchShift, TimeMask, Transform, augment, change_pitch, draw_steps, prefetch_augmented, shifted, without_pitch
 from vocalrep.project import VocalrepError
-from vocalrep.voice import FORMANTS, TRACT_CM, Note, make_singer, sing
+from vocalrep.studio.voice import FORMANTS, TRACT_CM, Note, make_singer, sing
 
 parselmouth = pytest.importorskip("parselmouth")
 RATE = 44100
@@ -348,7 +348,7 @@ def test_without_slow_transforms_no_worker_starts(fragments):
 
 
 def test_a_program_loads_no_praat_before_it_is_needed_and_ends_with_idle_workers(tmp_path):
-    (tmp_path / "program.py").write_text("import sys, numpy as np, torch\nfrom vocalrep.augment import PitchShift, augment\n"
+    (tmp_path / "program.py").write_text("import sys, numpy as np, torch\nfrom vocalrep.data.augment import PitchShift, augment\n"
                                          "print([m for m in ('parselmouth', 'scipy.signal', 'torchaudio', 'joblib', 'soundfile') if m in sys.modules], flush=True)\n"
                                          "augment(torch.rand(2, 8000), 16000, (PitchShift(p=1.0),), np.random.default_rng(0), workers=1)\nprint('done', flush=True)")
     program = subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True)

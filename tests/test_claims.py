@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vocalrep import claims as room
-from vocalrep.claims import ACCURACY, CLAIMS, CLOSE, EVERY, FAILS, HOLDS, LEAST, OPEN, SIMILARITY, UNTESTED, Claim, bootstrap_interval, compare_claims, crossed_interval, overall, pair, verdict
+from vocalrep.report import claims as room
+from vocalrep.report.claims import ACCURACY, CLAIMS, CLOSE, EVERY, FAILS, HOLDS, LEAST, OPEN, SIMILARITY, UNTESTED, Claim, bootstrap_interval, compare_claims, crossed_interval, overall, pair, verdict
 from vocalrep.project import VocalrepError
-from vocalrep.variants import CVSM_VARIANTS
+from vocalrep.training.variants import CVSM_VARIANTS
 
 AHEAD = Claim("ahead", "ART is ahead", "", ("CVSM-ART",), ("COLA",), ACCURACY)
 ALIKE = dataclasses.replace(AHEAD, name="alike", within=CLOSE)

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from vocalrep.corpora import CORPORA, LAYOUTS, load_corpus, m4singer_corpus, nus48e_corpus, techniques_corpus, vctk_corpus, vocals_corpus, vocalset_corpus
+from vocalrep.data.corpora import CORPORA, LAYOUTS, load_corpus, m4singer_corpus, nus48e_corpus, techniques_corpus, vctk_corpus, vocals_corpus, vocalset_corpus
 from vocalrep.project import VocalrepError
-from vocalrep.store import Sound, prepare
-from vocalrep.trials import read_trials
+from vocalrep.data.store import Sound, prepare
+from vocalrep.evaluation.verification import read_trials
 
 TREES = {
     "vocalset": ["FULL/female1/arpeggios/belt/f1_arpeggios_belt_a.wav", "FULL/female2/scales/vocal_fry/scales_vocal_fry.wav", "FULL/male10/excerpts/spoken/m10_row_spoken.wav", "FULL/male8/long_tones/trillo/m8_long_trillo_i(1).wav"],

@@ -8,14 +8,14 @@ import pytest
 import soundfile
 import torch
 
-import vocalrep.embedding as embedding
-from vocalrep.corpora import folder_corpus
-from vocalrep.embedding import artist_similarity, clip_means, compare_encoders, embed_audio, embed_clips, embed_excerpts, excerpt_places
-from vocalrep.encoders import MeanMFCC
-from vocalrep.pretrained import TorchEncoder
+import vocalrep.evaluation.embedding as embedding
+from vocalrep.data.corpora import folder_corpus
+from vocalrep.evaluation.embedding import artist_similarity, clip_means, compare_encoders, embed_audio, embed_clips, embed_excerpts, excerpt_places
+from vocalrep.models.encoders import MeanMFCC
+from vocalrep.models.pretrained import TorchEncoder
 from vocalrep.project import VocalrepError
-from vocalrep.separation import Separator, make_unmix, separate
-from vocalrep.store import prepare, resample
+from vocalrep.data.separation import Separator, make_unmix, separate
+from vocalrep.data.store import prepare, resample
 
 
 def listener(seconds=1.0, rate=16000):
@@ -204,7 +204,7 @@ def test_batches_change_nothing(batch):
 @pytest.mark.parametrize("scaling", ["unit-norm", "recorded"])
 def test_a_file_is_heard_as_through_a_store(music, tmp_path, separator, monkeypatch, seconds, scaling):
     "Mixture and separated vocals of stereo mp3, six channels and low rates; a store rounds to 16 bits."
-    monkeypatch.setattr("vocalrep.store._separator", lambda name, device: separator)
+    monkeypatch.setattr("vocalrep.data.store._separator", lambda name, device: separator)
     for path in music.glob("bad/*"):
         path.unlink()
     store = prepare(folder_corpus(music), tmp_path / "store", separator="random", workers=1, progress=False)
@@ -253,8 +253,8 @@ def test_only_segments_with_vocals(blocks):
 PROGRAM = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from vocalrep.embedding import embed_audio
-from vocalrep.pretrained import TorchEncoder
+from vocalrep.evaluation.embedding import embed_audio
+from vocalrep.models.pretrained import TorchEncoder
 encoder = TorchEncoder(lambda waves: waves[:, :1280], "a slice", 16000, 1.0, 1280)
 for path in sys.argv[1:]:
     table, vectors = embed_audio(path, encoder)

@@ -4,9 +4,9 @@ import urllib.error
 import pytest
 import torch
 
-from vocalrep.encoders import (ENCODERS, SINGER_NETWORKS, MeanMFCC, SingerEncoder, build_encoder, efficientnet_b0, keras_initial_values, load_encoder, make_encoder, save_encoder,
+from vocalrep.models.encoders import (ENCODERS, SINGER_NETWORKS, MeanMFCC, SingerEncoder, build_encoder, efficientnet_b0, keras_initial_values, load_encoder, make_encoder, save_encoder,
                                torchvision_b0)
-from vocalrep.frontends import LogPowerMel
+from vocalrep.models.frontends import LogPowerMel
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vocalrep import evaluation
-from vocalrep.evaluation import (System, clip_embeddings, cluster_scores, describe, excerpt_embeddings, find_systems, overlap_scores, pair_scores, project_clips, score_systems,
+from vocalrep.report import scores as evaluation
+from vocalrep.report.scores import (System, clip_embeddings, cluster_scores, describe, excerpt_embeddings, find_systems, overlap_scores, pair_scores, project_clips, score_systems,
                                  summarise, system_of_run)
 from vocalrep.project import PRESETS, VocalrepError
-from vocalrep.training import Run, train
+from vocalrep.training.loop import Run, train
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_an_unfinished_run_is_no_system(tmp_path):
 
 
 def test_a_run_of_another_corpus_is_refused(store, quick, systems, tmp_path):
-    from vocalrep.corpora import studio_corpus
-    from vocalrep.store import prepare
+    from vocalrep.data.corpora import studio_corpus
+    from vocalrep.data.store import prepare
     other = prepare(studio_corpus(artists=12, clips=2, seconds=5.0), tmp_path / "other", workers=1, progress=False)
     with pytest.raises(VocalrepError, match="another run"):
         find_systems(other, quick, names=["COLA"], progress=False)

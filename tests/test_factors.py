@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from vocalrep.encoders import Encoder, MeanMFCC
-from vocalrep.factors import FACTORS, factor_distances, pair_of_songs
-from vocalrep.studio import render
+from vocalrep.models.encoders import Encoder, MeanMFCC
+from vocalrep.evaluation.sensitivity import FACTORS, factor_distances, pair_of_songs
+from vocalrep.studio.songs import render
 
 
 class Loudness(Encoder):

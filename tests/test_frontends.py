@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vocalrep.frontends import LogMel, LogPowerMel, hertz_to_slaney_mel, mel_matrix, slaney_mel_matrix, slaney_mel_to_hertz
+from vocalrep.models.frontends import LogMel, LogPowerMel, hertz_to_slaney_mel, mel_matrix, slaney_mel_matrix, slaney_mel_to_hertz
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)

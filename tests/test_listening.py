@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import resample
 
-from vocalrep.embedding import embed_excerpts, fragment_places
-from vocalrep.encoders import Encoder, MeanMFCC, SingerEncoder
-from vocalrep.listening import LEVELS, Listener, unit_norm
+from vocalrep.evaluation.embedding import embed_excerpts, fragment_places
+from vocalrep.models.encoders import Encoder, MeanMFCC, SingerEncoder
+from vocalrep.models.adapters import LEVELS, Listener, unit_norm
 from vocalrep.project import VocalrepError
-from vocalrep.sampling import peak_normalize
+from vocalrep.data.sampling import peak_normalize
 
 
 class Echo(Encoder):

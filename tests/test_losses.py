@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocalrep.losses import alignment, bilinear_logits, byol, contrastive_cross_entropy, covariance, invariance, ntxent, uniformity, variance
-from vocalrep.objectives import BilinearObjective, make_objective
+from vocalrep.training.losses import alignment, bilinear_logits, byol, contrastive_cross_entropy, covariance, invariance, ntxent, uniformity, variance
+from vocalrep.training.methods import BilinearObjective, make_objective
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vocalrep.metrics import DISTANCE_RATIOS, classification_scores, distance_ratio, equal_error_rate, mean_normalized_rank, normalize_embeddings, pairwise_scores, silhouette
+from vocalrep.evaluation.metrics import DISTANCE_RATIOS, classification_scores, distance_ratio, equal_error_rate, mean_normalized_rank, normalize_embeddings, pairwise_scores, silhouette
 from vocalrep.project import VocalrepError
 
 scores = st.lists(st.integers(-8, 8), min_size=1, max_size=25).map(lambda x: np.array(x) / 4)      # many ties

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_augment import RATE, formants, fragments, median_pitch, rng, vowel          # noqa: F401 (fixtures)
 
-from vocalrep.augment import CHAINS, augment, change_pitch, draw_steps
-from vocalrep.more_augmentations import (Equalizer, FormantShift, ImpulseResponse, NaivePitch, Shift, TanhDistortion, TimeStretch, change_pitch_naively, equalizer_band, stretch_time)
+from vocalrep.data.augment import CHAINS, augment, change_pitch, draw_steps
+from vocalrep.data.more_augmentations import (Equalizer, FormantShift, ImpulseResponse, NaivePitch, Shift, TanhDistortion, TimeStretch, change_pitch_naively, equalizer_band, stretch_time)
 from vocalrep.project import VocalrepError
 
 ALL = (TimeStretch(), NaivePitch(), FormantShift(), Shift(), *CHAINS["released"], Equalizer(), TanhDistortion())

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from vocalrep.figures import VERDICTS, draw_artist_distribution, draw_claims, draw_clip_length, draw_low_resource, draw_overlap, draw_overview, draw_projections
-from vocalrep.plots import COLOURS, DASHES, MARKERS, draw_scores, draw_table, look, save_figure, styled
+from vocalrep.papers.cvsm.figures import VERDICTS, draw_artist_distribution, draw_claims, draw_clip_length, draw_low_resource, draw_overlap, draw_overview, draw_projections
+from vocalrep.report.plots import COLOURS, DASHES, MARKERS, draw_scores, draw_table, look, save_figure, styled
 from vocalrep.project import VocalrepError, read_json
-from vocalrep.published import artist_distribution, beside_published, published_distribution, published_results
-from vocalrep.variants import CVSM_VARIANTS, Stage
+from vocalrep.report.published import artist_distribution, beside_published, published_distribution, published_results
+from vocalrep.training.variants import CVSM_VARIANTS, Stage
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vocalrep import pool as room
-from vocalrep.augment import CHAINS, PitchShift, shifted
-from vocalrep.pool import open_pool
+from vocalrep.data import shifted_pitch as room
+from vocalrep.data.augment import CHAINS, PitchShift, shifted
+from vocalrep.data.shifted_pitch import open_pool
 from vocalrep.project import VocalrepError
-from vocalrep.sampling import FragmentSampler, first_rows, mix
+from vocalrep.data.sampling import FragmentSampler, first_rows, mix
 
 RATE = 16000
 PITCH = next(t for t in CHAINS["released"] if isinstance(t, PitchShift))

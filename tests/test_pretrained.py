@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vocalrep.pretrained import GE2E, MERT, PRETRAINED, TorchEncoder, load_pretrained
+from vocalrep.models.pretrained import GE2E, MERT, PRETRAINED, TorchEncoder, load_pretrained
 from vocalrep.project import VocalrepError
 
 
@@ -163,7 +163,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0)); silent.listen()
         api = huggingface_hub.HfApi(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("vocalrep.pretrained._PATIENCE", 0.3)
+        monkeypatch.setattr("vocalrep.models.pretrained._PATIENCE", 0.3)
         monkeypatch.setattr(huggingface_hub, "model_info", api.model_info)
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a: None)
         begun = time.perf_counter()
@@ -248,5 +248,5 @@ def test_names():
 
 def test_importing_the_room_imports_neither_package():
     import subprocess, sys
-    code = "import sys, vocalrep.pretrained; sys.exit(bool({'transformers', 'resemblyzer', 'huggingface_hub.hf_api'} & set(sys.modules)))"
+    code = "import sys, vocalrep.models.pretrained; sys.exit(bool({'transformers', 'resemblyzer', 'huggingface_hub.hf_api'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocalrep import probes
-from vocalrep.metrics import equal_error_rate, mean_normalized_rank
-from vocalrep.probes import (PROBE_PROTOCOLS, SCORE_COLUMNS, TEST, TRAIN, VALID, arrange, artist_folds, average_windows, draw_pairs, fit_exact, gender_folds, identify_artists, identify_gender,
+from vocalrep.evaluation import probes
+from vocalrep.evaluation.metrics import equal_error_rate, mean_normalized_rank
+from vocalrep.evaluation.probes import (PROBE_PROTOCOLS, SCORE_COLUMNS, TEST, TRAIN, VALID, arrange, artist_folds, average_windows, draw_pairs, fit_exact, gender_folds, identify_artists, identify_gender,
                              probe_protocol, similarity_trials, split_clips, train_linear)
 from vocalrep.project import VocalrepError
 

@@ -88,7 +88,7 @@ def test_notebooks_are_committed_executed_and_without_errors(path):
 def test_rooms_import_without_authoring_tools():
     "Training must run where only the numerical packages are installed."
     tools = ["symusic", "openunmix", "soundfile", "parselmouth", "transformers", "papermill", "nbdev", "matplotlib", "librosa", "typer", "IPython"]
-    program = f"import sys; sys.modules.update(dict.fromkeys({tools})); import vocalrep.training, vocalrep.corpora, vocalrep.separation, vocalrep.studio"
+    program = f"import sys; sys.modules.update(dict.fromkeys({tools})); import vocalrep.training.loop, vocalrep.data.corpora, vocalrep.data.separation, vocalrep.studio.songs"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from vocalrep.project import VocalrepError
-from vocalrep.published import KEYS, METHOD_COLUMNS, artist_distribution, beside_published, in_published_order, methods_table, print_beside, published_distribution, published_results
-from vocalrep.variants import CVSM_VARIANTS, Stage
+from vocalrep.report.published import KEYS, METHOD_COLUMNS, artist_distribution, beside_published, in_published_order, methods_table, print_beside, published_distribution, published_results
+from vocalrep.training.variants import CVSM_VARIANTS, Stage
 
 PAPER_ROWS = ["COLA", "MSCOL", "MERT", "COLA-ART", "CVSM-A", "CVSM-AH", "CVSM-AF", "CVSM-ART"]
 

@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 import torch
 
-import vocalrep.recipes as room
-import vocalrep.training as training
-from vocalrep.augment import PitchShift, prefetch_augmented, without_pitch
-from vocalrep.encoders import SingerEncoder
-from vocalrep.listening import Listener
-from vocalrep.objectives import BYOLObjective
-from vocalrep.pool import open_pool
+import vocalrep.training.recipes as room
+import vocalrep.training.loop as training
+from vocalrep.data.augment import PitchShift, prefetch_augmented, without_pitch
+from vocalrep.models.encoders import SingerEncoder
+from vocalrep.models.adapters import Listener
+from vocalrep.training.methods import BYOLObjective
+from vocalrep.data.shifted_pitch import open_pool
 from vocalrep.project import VocalrepError, find_preset
-from vocalrep.recipes import ExcerptRecipe, FragmentRecipe, Learner, TaughtLearner, make_recipe
-from vocalrep.sampling import mix, peak_normalize
-from vocalrep.training import TrainingState, load_checkpoint, save_checkpoint, train
-from vocalrep.variants import PROTOCOLS, SINGER_PROTOCOLS, SINGER_VARIANTS, VARIANTS
+from vocalrep.training.recipes import ExcerptRecipe, FragmentRecipe, Learner, TaughtLearner, make_recipe
+from vocalrep.data.sampling import mix, peak_normalize
+from vocalrep.training.loop import TrainingState, load_checkpoint, save_checkpoint, train
+from vocalrep.training.variants import PROTOCOLS, SINGER_PROTOCOLS, SINGER_VARIANTS, VARIANTS
 
 SECOND = 44_100
 TRACKS = [(f"singer {i}", "train", 1.2 + 0.6 * i) for i in range(8)] + [(f"new {i}", "valid", 4.5) for i in range(6)]

@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from vocalrep import reproduction as room
+from vocalrep.report import reproduction as room
 from vocalrep.project import VocalrepError
-from vocalrep.reproduction import Outcome, declared_parameters, figures_folder, notebooks_folder, reproduce, run_notebook, save_table, write_page
+from vocalrep.report.reproduction import Outcome, declared_parameters, figures_folder, notebooks_folder, reproduce, run_notebook, save_table, write_page
 
 DEFAULTS = "import os\ncorpus = 'studio'\npreset = 'laptop'\nseed: int = 0\nout = ''"
 WRITES = """
@@ -83,7 +83,7 @@ def test_everything_through_real_kernels(toy, capsys):
 
 def test_a_kill_leaves_nothing_that_looks_finished(toy):
     write_notebook(toy / "nbs/toy/last.ipynb", DEFAULTS, COUNTS, "import time\nif not os.path.exists(os.path.join(os.environ['VOCALREP_HOME'], 'go')): time.sleep(60)")
-    code = ("import sys; from vocalrep.reproduction import run_notebook\n"
+    code = ("import sys; from vocalrep.report.reproduction import run_notebook\n"
             "results = [run_notebook(f'nbs/toy/{name}.ipynb', f'done/{name}.ipynb', dict(out='figures'), 'figures/toy', 'a').status for name in ('first', 'last')]\n"
             "sys.exit(results != ['kept', 'done'])")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=toy, start_new_session=True)
@@ -221,7 +221,7 @@ class Strict(HTMLParser):
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     import matplotlib.pyplot as plt
     import pandas as pd
-    from vocalrep.plots import save_figure
+    from vocalrep.report.plots import save_figure
     figures = tmp_path / "cvsm"
     figure = plt.figure(figsize=(1, 1))
     save_figure(figure, pd.DataFrame(dict(x=range(100), y=[f"<i>{k}</i>" for k in range(100)])), "drawn", folder=tmp_path, corpus="studio", encoder="small-cnn")
@@ -245,7 +245,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
 
 def test_published_numbers_are_printed_like_the_papers_table(tmp_path):
     import pandas as pd
-    from vocalrep.published import beside_published
+    from vocalrep.report.published import beside_published
     ours = pd.DataFrame([dict(paper="cvsm", item="table2", system="COLA", mode="mixture", task="similarity", metric="eer", mean=0.123, sd=0.01, n=5, seeds=1, corpus="studio", preset="smoke", reduced="")])
     save_table(beside_published(ours, "table2"), "table2", folder=tmp_path)
     notebook = write_notebook(tmp_path / "table2.ipynb", DEFAULTS)

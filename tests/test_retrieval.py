@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vocalrep.metrics import normalize_embeddings
+from vocalrep.evaluation.metrics import normalize_embeddings
 from vocalrep.project import VocalrepError
-from vocalrep.retrieval import ClipIndex, nearest_clips, retrieval_overlap, stack_overlaps
+from vocalrep.evaluation.retrieval import ClipIndex, nearest_clips, retrieval_overlap, stack_overlaps
 
 rng = np.random.default_rng(0)
 CLIPS = pd.DataFrame(dict(clip=[f"song {i:02} ä" for i in range(30)], artist=[f"singer {i // 3}" for i in range(30)]))

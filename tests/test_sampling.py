@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocalrep.project import VocalrepError
-from vocalrep.sampling import (POOL_STEPS, RULES, FragmentSampler, PairSampler, choose_artificial, choose_donors, choose_same_artist, first_rows, mix, peak_normalize,
+from vocalrep.data.sampling import (POOL_STEPS, RULES, FragmentSampler, PairSampler, choose_artificial, choose_donors, choose_same_artist, first_rows, mix, peak_normalize,
                                remix_gains)
 
 RELEASED, PAPER = RULES["released"], RULES["paper"]

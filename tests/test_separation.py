@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vocalrep.project import VocalrepError
-from vocalrep.separation import (SEPARATORS, SOURCES, Separator, StandInWarning, load_separator, make_unmix, save_separator, sdr, separate, shipped_weights)
+from vocalrep.data.separation import (SEPARATORS, SOURCES, Separator, StandInWarning, load_separator, make_unmix, save_separator, sdr, separate, shipped_weights)
 
 torch.set_num_threads(1)
 
@@ -46,7 +46,7 @@ def test_shipped_weights_are_what_their_name_says():
 
 
 def test_shipped_separator_improves_a_held_out_song():
-    from vocalrep.studio import render_clip, studio_table
+    from vocalrep.studio.songs import render_clip, studio_table
     stems = {k: torch.from_numpy(v)[None] for k, v in render_clip(studio_table(1, 1, 4.0, seed=30_000).iloc[0]).items()}
     mixture = sum(stems.values())
     estimate = separate(mixture, 16000, load_separator("studio-umx"))["vocals"]

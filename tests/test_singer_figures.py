@@ -11,12 +11,12 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.markers import MarkerStyle
 
-from vocalrep.plots import COLOURS, look
+from vocalrep.report.plots import COLOURS, look
 from vocalrep.project import VocalrepError
-from vocalrep.published import published_results
-from vocalrep.singer_figures import (FIVE, FLOORS, METRICS, MODES, PRIVATE, SINGER_CLAIMS, SingerClaim, beside_floors, beside_published_singers, draw_dry_and_mixed, draw_identification,
+from vocalrep.report.published import published_results
+from vocalrep.papers.singer_identity.figures import (FIVE, FLOORS, METRICS, MODES, PRIVATE, SINGER_CLAIMS, SingerClaim, beside_floors, beside_published_singers, draw_dry_and_mixed, draw_identification,
                                      draw_similarity, judge_singers, measure_treble, print_singers)
-from vocalrep.singers import SINGER_SYSTEMS, SPEECH_SYSTEMS, summarise_singers
+from vocalrep.papers.singer_identity.conditions import SINGER_SYSTEMS, SPEECH_SYSTEMS, summarise_singers
 
 NARROW = {"mean MFCC", "GE2E", *SPEECH_SYSTEMS}
 VOICES = {"studio (test)": "in-domain", "techniques": "out-of-domain", "VocalSet": "out-of-domain"}
@@ -279,7 +279,7 @@ class Tones:
 
 @pytest.mark.parametrize("amplitude, limited", [(0.5, False), (0.02, True), (0.0, True)])
 def test_treble_of_two_tones(monkeypatch, amplitude, limited):
-    import vocalrep.singer_figures as room
+    import vocalrep.papers.singer_identity.figures as room
     store = Tones(amplitude)
     places = pd.DataFrame([dict(clip=c, artist="a", gender=None, row=0, offset=k * 4 * 44100, name=f"{c}{k}") for c in "abcd" for k in (0, 1)])
     monkeypatch.setattr(room, "fragment_places", lambda *_: places)

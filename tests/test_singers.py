@@ -7,18 +7,18 @@ import pytest
 import soundfile
 import torch
 
-import vocalrep.singers as room
-from vocalrep.corpora import CORPORA, m4singer_corpus, vocals_corpus, vocalset_corpus
-from vocalrep.embedding import fragment_places
-from vocalrep.encoders import Encoder, MeanMFCC
-from vocalrep.evaluation import System, clip_embeddings
-from vocalrep.listening import Listener
-from vocalrep.metrics import equal_error_rate, normalize_embeddings
+import vocalrep.papers.singer_identity.conditions as room
+from vocalrep.data.corpora import CORPORA, m4singer_corpus, vocals_corpus, vocalset_corpus
+from vocalrep.evaluation.embedding import fragment_places
+from vocalrep.models.encoders import Encoder, MeanMFCC
+from vocalrep.report.scores import System, clip_embeddings
+from vocalrep.models.adapters import Listener
+from vocalrep.evaluation.metrics import equal_error_rate, normalize_embeddings
 from vocalrep.project import PAPER_PRESETS, VocalrepError
-from vocalrep.singers import (CORPUS_LABELS, NARROW, SINGER_SYSTEMS, Voices, dry_and_mixed_scores, find_singer_systems, find_voices, fragment_embeddings, named_folders, on_fragments,
+from vocalrep.papers.singer_identity.conditions import (CORPUS_LABELS, NARROW, SINGER_SYSTEMS, Voices, dry_and_mixed_scores, find_singer_systems, find_voices, fragment_embeddings, named_folders, on_fragments,
                               score_singers, summarise_singers)
-from vocalrep.store import Sound, prepare
-from vocalrep.trials import RankRule, sample_trials, trial_eer, trial_mnr, write_trials
+from vocalrep.data.store import Sound, prepare
+from vocalrep.evaluation.verification import RankRule, sample_trials, trial_eer, trial_mnr, write_trials
 
 
 class Ear(Encoder):
@@ -292,7 +292,7 @@ def test_systems_without_training(choir):
 def test_trained_systems_are_trained_once(dry, monkeypatch):
     smoke = dataclasses.replace(PAPER_PRESETS["singer_identity"]["smoke"], steps=1, step_pairs=2, batch=2, shifted_clips=None)
     monkeypatch.setitem(PAPER_PRESETS["singer_identity"], "smoke", smoke)
-    monkeypatch.setattr("vocalrep.recipes.prefetch_augmented", lambda sides, *_: sides)
+    monkeypatch.setattr("vocalrep.training.recipes.prefetch_augmented", lambda sides, *_: sides)
     store = dry([(f"s{i}", split, 4.1) for i, split in enumerate(["train"] * 3 + ["valid"] * 2)])
     first, again = (find_singer_systems(store, "smoke", names=["UNIF"], device="cpu", progress=False)[0] for _ in range(2))
     assert (first.origin, again.origin, first.identity, first.trained_on, first.scaling) == ("trained now", "a finished run", again.identity, "dry", "peak")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vocalrep.project import VocalrepError
-from vocalrep.speech import RELEASED, SPEECH, FastResNet34, ResNet34ASP, Wav2Vec2, XLSR53, load_released, load_speech
+from vocalrep.models.speaker import RELEASED, SPEECH, FastResNet34, ResNet34ASP, Wav2Vec2, XLSR53, load_released, load_speech
 
 SPEAKERS = {"f-resnet": FastResNet34, "h-asp": ResNet34ASP}
 
@@ -452,5 +452,5 @@ def test_sizes_of_the_whole_networks():
 
 def test_importing_the_room_imports_no_package_of_one_step():
     import subprocess, sys
-    code = "import sys, vocalrep.speech; sys.exit(bool({'transformers', 'torchvision', 'resemblyzer', 'huggingface_hub.hf_api', 'yaml'} & set(sys.modules)))"
+    code = "import sys, vocalrep.models.speaker; sys.exit(bool({'transformers', 'torchvision', 'resemblyzer', 'huggingface_hub.hf_api', 'yaml'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

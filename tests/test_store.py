@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocalrep.corpora import Corpus, Recording, folder_corpus, load_corpus, music4all_corpus, split_artists, studio_corpus
+from vocalrep.data.corpora import Corpus, Recording, folder_corpus, load_corpus, music4all_corpus, split_artists, studio_corpus
 from vocalrep.project import VocalrepError, home
-from vocalrep.store import SOUNDS, STEMS, Sound, Store, count_segments, open_store, prepare, shorten_silences, store_folder
+from vocalrep.data.store import SOUNDS, STEMS, Sound, Store, count_segments, open_store, prepare, shorten_silences, store_folder
 
 
 def test_bad_files_are_skipped_with_reasons_and_the_rest_is_prepared(music, tmp_path):
@@ -30,8 +30,9 @@ def test_bad_files_are_skipped_with_reasons_and_the_rest_is_prepared(music, tmp_
 def test_what_stands_in_for_a_separator_is_recorded(music, tmp_path, monkeypatch):
     import urllib.error
 
-    from vocalrep import separation, store
-    from vocalrep.separation import StandInWarning
+    from vocalrep.data import separation
+from vocalrep.data import store
+    from vocalrep.data.separation import StandInWarning
 
     def unreachable(*arguments, **options):
         raise urllib.error.URLError("no network")
@@ -47,8 +48,8 @@ def test_what_stands_in_for_a_separator_is_recorded(music, tmp_path, monkeypatch
 
 
 def test_stored_mixture_is_the_file(music, tmp_path):
-    from vocalrep.corpora import read_audio
-    from vocalrep.store import resample
+    from vocalrep.data.corpora import read_audio
+    from vocalrep.data.store import resample
     store = prepare(folder_corpus(music), tmp_path / "store", separator="studio-umx", workers=1, progress=False)
     row = store.segments[store.segments["clip"] == "Zoë/loud.wav"].index[0]
     wave, rate = read_audio(music / "Zoë/loud.wav")
@@ -95,7 +96,7 @@ def _content(folder):
 
 
 def test_killed_preparation_ends_in_the_same_store(tmp_path):
-    program = ("from vocalrep.corpora import studio_corpus; from vocalrep.store import prepare; import sys;"
+    program = ("from vocalrep.data.corpora import studio_corpus; from vocalrep.data.store import prepare; import sys;"
                "prepare(studio_corpus(artists=16, clips=4, seconds=5.0), sys.argv[1], workers=2, progress=False)")
     run = lambda folder: subprocess.Popen([sys.executable, "-c", program, folder], start_new_session=True, stderr=subprocess.DEVNULL)
     assert run(tmp_path / "undisturbed").wait() == 0
@@ -332,7 +333,7 @@ def test_stores_that_were_prepared_differently_cannot_be_joined(dry, store):
 # ---- stores by name ----
 
 def test_each_paper_hears_its_own_sound(monkeypatch):
-    import vocalrep.store as room
+    import vocalrep.data.store as room
     asked = []
     monkeypatch.setattr(room, "prepare", lambda corpus, folder, sound, separator, **options: asked.append((len(corpus.clips), folder, sound, separator, options)))
     open_store("studio", preset="smoke")

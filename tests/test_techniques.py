@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocalrep.project import VocalrepError
-from vocalrep.studio import studio_table
-from vocalrep.techniques import EFFECTS, MATERIALS, SUNG_VOWELS, TECHNIQUES, exercise, exercise_notes, render_technique, techniques_table, with_technique
-from vocalrep.voice import Singer, make_singer
+from vocalrep.studio.songs import studio_table
+from vocalrep.studio.techniques import EFFECTS, MATERIALS, SUNG_VOWELS, TECHNIQUES, exercise, exercise_notes, render_technique, techniques_table, with_technique
+from vocalrep.studio.voice import Singer, make_singer
 
 TRACT = {"tract_cm", "vowels", "upper", "damping", "cluster", "side", "nasality"}
 
@@ -109,7 +109,7 @@ def test_takes_are_finite_loud_enough_and_as_long_as_asked(row, technique, effec
 
 def test_the_same_row_gives_the_same_samples_in_any_process_and_form(row):
     table = techniques_table(1, 2)
-    code = "import hashlib; from vocalrep.techniques import *; print(hashlib.sha256(render_technique(techniques_table(1, 2).iloc[1], 8000).tobytes()).hexdigest())"
+    code = "import hashlib; from vocalrep.studio.techniques import *; print(hashlib.sha256(render_technique(techniques_table(1, 2).iloc[1], 8000).tobytes()).hexdigest())"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     forms = table.iloc[1], table.iloc[1].to_dict(), list(table.itertuples(index=False))[1]
     assert {hashlib.sha256(render_technique(form, 8000).tobytes()).hexdigest() for form in forms} == {there}

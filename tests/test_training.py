@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from vocalrep.project import VocalrepError
-from vocalrep.training import Run, TrainingState, load_checkpoint, score_run, train
-from vocalrep.variants import PROTOCOLS, SINGER_VARIANTS, VARIANTS, stage_starts
+from vocalrep.training.loop import Run, TrainingState, load_checkpoint, score_run, train
+from vocalrep.training.variants import PROTOCOLS, SINGER_VARIANTS, VARIANTS, stage_starts
 
 
 def curve(run):
@@ -48,8 +48,8 @@ PROGRAM = """
 import dataclasses, sys, torch
 torch.set_num_threads(1)
 from vocalrep.project import PRESETS
-from vocalrep.store import Store
-from vocalrep.training import train
+from vocalrep.data.store import Store
+from vocalrep.training.loop import train
 tiny = dataclasses.replace(PRESETS["smoke"], **eval(sys.argv[3]))
 train("CVSM-AF", Store(sys.argv[1]), tiny, out=sys.argv[2], device="cpu", devices=int(sys.argv[4]), progress=False)
 """
@@ -84,9 +84,9 @@ import sys, torch
 torch.set_num_threads(1)
 import lightning.fabric as lf
 from vocalrep.project import find_preset
-from vocalrep.store import Store
-from vocalrep.training import TrainingState, _gatherer, leave
-from vocalrep.variants import VARIANTS, find_protocol
+from vocalrep.data.store import Store
+from vocalrep.training.loop import TrainingState, _gatherer, leave
+from vocalrep.training.variants import VARIANTS, find_protocol
 import dataclasses
 variant, pairs = VARIANTS[sys.argv[4]], int(sys.argv[5])
 tiny = dataclasses.replace(find_preset("smoke", variant.paper), steps=1, step_pairs=pairs, batch=pairs, shifted_clips=None)
@@ -140,7 +140,7 @@ def test_pooling_follows_the_protocol(store, tiny):
 
 def test_the_paper_preset_takes_the_protocols_steps(store):
     from vocalrep.project import PRESETS
-    from vocalrep.variants import total_steps
+    from vocalrep.training.variants import total_steps
     assert [total_steps(PRESETS["paper"], PROTOCOLS[name]) for name in ("paper", "released")] == [8000, 10_000]
     assert stage_starts(VARIANTS["CVSM-AF"], 8000) == [0, 6000]
 
@@ -166,7 +166,7 @@ def test_fine_tuning_follows_the_protocol(store, tiny):
 
 def test_the_reduction_scales_the_gradient(store, tiny):
     import lightning.fabric as lf
-    from vocalrep.training import train_step
+    from vocalrep.training.loop import train_step
     norms = {}
     for reduction in ("mean", "sum"):
         protocol = dataclasses.replace(PROTOCOLS["released"], reduction=reduction)
@@ -216,7 +216,7 @@ def test_a_run_is_scored_beside_its_untrained_twin(run, store):
 
 
 def test_a_corpus_without_vocals_is_one_error(store, tiny, tmp_path):
-    from vocalrep.store import Store
+    from vocalrep.data.store import Store
     silent = Store(store.folder)
     silent.segments["active_vocals"] = False
     with pytest.raises(VocalrepError, match="no segment with vocals in the train split"):
@@ -224,8 +224,8 @@ def test_a_corpus_without_vocals_is_one_error(store, tiny, tmp_path):
 
 
 def test_artists_with_one_clip_train_but_cannot_be_scored(tiny, tmp_path):
-    from vocalrep.corpora import studio_corpus
-    from vocalrep.store import prepare
+    from vocalrep.data.corpora import studio_corpus
+    from vocalrep.data.store import prepare
     single = prepare(studio_corpus(artists=20, clips=1, seconds=5.0), tmp_path / "store", workers=1, progress=False)
     run = train("CVSM-ART", single, dataclasses.replace(tiny, steps=1, step_pairs=16), out=tmp_path / "r", device="cpu", progress=False)
     assert run.complete and "eer_mixture" not in run.history                        # no early score either

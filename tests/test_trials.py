@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vocalrep.probes import TEST, TRAIN, VALID
+from vocalrep.evaluation.probes import TEST, TRAIN, VALID
 from vocalrep.project import VocalrepError
-from vocalrep.trials import (RANK_RULES, RankRule, draw_candidates, identify_singers, read_trials, sample_trials, split_folds, trial_eer, trial_mnr, trial_scores, write_trials)
+from vocalrep.evaluation.verification import (RANK_RULES, RankRule, draw_candidates, identify_singers, read_trials, sample_trials, split_folds, trial_eer, trial_mnr, trial_scores, write_trials)
 
 
 def world(singers=("Ada", "Béla", "Cleo", "Dan"), clips=4, pieces=3, D=8, voice=1.0, seed=0):
