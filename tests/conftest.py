@@ -21,31 +21,49 @@ def corpus():
 
 
 @pytest.fixture(scope="session")
-def store(corpus, tmp_path_factory):
-    from vocalrep.data.store import prepare
-    return prepare(corpus, tmp_path_factory.mktemp("stores") / "studio", workers=1, progress=False)
+def mixed():
+    "Vocals and accompaniment at 16 kHz."
+    from vocalrep.data.store import Sound
+    return Sound(16000, ("vocals", "accompaniment"))
+
+
+@pytest.fixture(scope="session")
+def dry_sound():
+    "Dry vocals at 44.1 kHz, long silences shortened."
+    from vocalrep.data.store import Sound
+    return Sound(44100, ("vocals",), silence=1.3)
+
+
+@pytest.fixture(scope="session")
+def store(corpus, mixed, tmp_path_factory):
+    "Songs of twenty studio singers, vocals and accompaniment."
+    from vocalrep.data.prepare import prepare
+    return prepare(corpus, tmp_path_factory.mktemp("stores") / "studio", mixed, workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def vocals(dry_sound, tmp_path_factory):
+    "Dry vocals of twelve studio singers."
+    from vocalrep.data.corpora import studio_corpus
+    from vocalrep.data.prepare import prepare
+    folder = tmp_path_factory.mktemp("stores") / "vocals"
+    return prepare(studio_corpus(artists=12, clips=2, seconds=5.0), folder, dry_sound, workers=1, progress=False)
 
 
 @pytest.fixture(scope="session")
 def tiny():
     "A preset of four steps of two batches."
-    from vocalrep.project import PRESETS
-    return dataclasses.replace(PRESETS["smoke"], steps=4, step_pairs=32, batch=16, validate_every=1, patience=2)
-
-
-@pytest.fixture(scope="session")
-def vocals(tmp_path_factory):
-    "Dry vocals at 44.1 kHz."
-    from vocalrep.data.corpora import studio_corpus
-    from vocalrep.data.store import SOUNDS, prepare
-    return prepare(studio_corpus(artists=12, clips=2, seconds=5.0), tmp_path_factory.mktemp("stores") / "vocals", SOUNDS["singer_identity"], workers=1, progress=False)
+    from vocalrep.data.corpora import Size
+    from vocalrep.training.variants import Preset
+    return Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=32, batch=16, validate_every=1, patience=2)
 
 
 @pytest.fixture(scope="session")
 def tiny_singer():
     "A preset of three steps of two batches of fragments."
-    from vocalrep.project import find_preset
-    return dataclasses.replace(find_preset("smoke", "singer_identity"), steps=3, step_pairs=8, batch=4, validate_every=1, patience=2)
+    from vocalrep.data.corpora import Size
+    from vocalrep.training.variants import Preset
+    return Preset("smoke", Size(30, 3, 8.4), "small-cnn", steps=3, step_pairs=8, batch=4, validate_every=1, patience=2)
 
 
 def _sing(row, rate):
@@ -63,14 +81,16 @@ def dry(tmp_path_factory):
     "Makes stores of dry voices: one (singer, split, seconds) for each track."
     import pandas as pd
     from vocalrep.data.corpora import Corpus
-    from vocalrep.data.store import Sound, prepare
+    from vocalrep.data.prepare import prepare
+    from vocalrep.data.store import Sound
 
     def make(tracks, rate=44100, folder=None):
         clips = pd.DataFrame(tracks, columns=["artist", "split", "seconds"]).assign(gender=None, path=None)
         clips["clip"] = clips.artist + "-" + clips.groupby("artist").cumcount().astype(str)
         clips["pitch"] = 110.0 * 1.03 ** clips.index.to_numpy()
         folder = folder or tmp_path_factory.mktemp("dry") / "store"
-        return prepare(Corpus("dry", clips, _sing, ("vocals",)), folder, Sound(rate, ("vocals",), silence=1.3), workers=1, progress=False)
+        sound = Sound(rate, ("vocals",), silence=1.3)
+        return prepare(Corpus("dry", clips, _sing, ("vocals",)), folder, sound, workers=1, progress=False)
     return make
 
 

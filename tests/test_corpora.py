@@ -1,166 +1,198 @@
-"Data sets in their published layouts, built here as small trees; what does not fit is refused with what was expected."
+"Corpora: tables in, tables out; splits, tags and cliques; what is wrong is one error."
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vocalrep.data.corpora import CORPORA, LAYOUTS, load_corpus, m4singer_corpus, nus48e_corpus, techniques_corpus, vctk_corpus, vocals_corpus, vocalset_corpus
+from vocalrep.data.corpora import (CORPORA, SPLITS, Size, fill_splits, folder_corpus, load_corpus, music4all_corpus,
+                                   read_splits, split_artists, split_tags, studio_corpus, tabulate, techniques_corpus,
+                                   with_splits)
 from vocalrep.project import VocalrepError
-from vocalrep.data.store import Sound, prepare
-from vocalrep.evaluation.verification import read_trials
-
-TREES = {
-    "vocalset": ["FULL/female1/arpeggios/belt/f1_arpeggios_belt_a.wav", "FULL/female2/scales/vocal_fry/scales_vocal_fry.wav", "FULL/male10/excerpts/spoken/m10_row_spoken.wav", "FULL/male8/long_tones/trillo/m8_long_trillo_i(1).wav"],
-    "m4singer": ["Alto-7#越来越不懂/0005.wav", "Soprano-1#最美中国/0018.wav", "Tenor-4#知否, 知否/0012.wav", "Bass-3#后来/0035.wav"],
-    "vctk": ["wav48_silence_trimmed/p225/p225_001_mic1.flac", "wav48_silence_trimmed/p225/p225_001_mic2.flac", "wav48_silence_trimmed/p226/p226_002_mic1.flac", "wav48_silence_trimmed/s5/s5_001_mic1.flac"],
-    "nus48e": ["nus-smc-corpus_48/ADIZ/sing/01.wav", "nus-smc-corpus_48/ADIZ/read/01.wav", "nus-smc-corpus_48/JLEE/sing/05.wav"]}
-
-
-def write(path, seconds=0.1, channels=1, rate=44100, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wave = np.random.default_rng(seed).uniform(-0.5, 0.5, (int(seconds * rate), channels))
-    soundfile.write(path, wave, rate)
-    return wave
 
 
 @pytest.fixture
-def tree(tmp_path):
-    "name -> folder that holds the published tree of that data set, with what else lies there."
-    def build(name):
-        root = tmp_path / f"unpacked {name}"
-        for file in TREES[name]:
-            write(root / file)
-        for clutter in ("README.txt", ".DS_Store", "__MACOSX/._x.wav"):
-            (root / clutter).parent.mkdir(exist_ok=True)
-            (root / clutter).write_text("no audio")
-        first = (root / TREES[name][0]).parent
-        (first / "._hidden.wav").write_bytes(b"")
-        (first / "0005.TextGrid").write_text("no audio")
-        return root
-    return build
+def music4all(tmp_path):
+    "Writes id_information.csv (or another table) of a folder in the layout of Music4All."
+    def write(name="id_information.csv", **columns):
+        pd.DataFrame(columns).to_csv(tmp_path / name, sep="\t", index=False)
+        return tmp_path
+    return write
 
 
-def table(corpus):
-    return corpus.clips.set_index("clip")
+def splits_of(corpus):
+    "clip -> split."
+    return dict(zip(corpus.clips["clip"], corpus.clips["split"]))
 
 
-def test_vocalset(tree):
-    clips = table(vocalset_corpus(tree("vocalset")))
-    assert list(clips.index) == ["female1/f1_arpeggios_belt_a", "female2/scales_vocal_fry", "male10/m10_row_spoken", "male8/m8_long_trillo_i(1)"]
-    assert clips.artist.tolist() == ["female1", "female2", "male10", "male8"] and clips.gender.tolist() == ["female", "female", "male", "male"]
-    assert clips.technique.tolist() == ["belt", "vocal_fry", "spoken", "trillo"] and clips.exercise.tolist() == ["arpeggios", "scales", "excerpts", "long_tones"]
-    assert clips.vowel.fillna("").tolist() == ["a", "", "", "i"]
+# ---- the loaders ----
+
+def test_music4all_tables(music4all, tmp_path):
+    with pytest.raises(VocalrepError, match="id_information.csv.*columns id, artist"):
+        music4all_corpus(tmp_path)
+    with pytest.raises(VocalrepError, match="no column artist.*singer"):
+        music4all_corpus(music4all(id=["a", "b"], singer=["x", "y"]))
+    with pytest.raises(VocalrepError, match="appear twice, such as a"):
+        music4all_corpus(music4all(id=["a", "a"], artist=["x", "y"]))
+    quoted = music4all_corpus(music4all(id=["a", "b"], artist=['"x" & co', "y"]))
+    assert quoted.clips.artist.tolist() == ['"x" & co', "y"]
+    (tmp_path / "id_information.csv").write_text("id,artist\na,x\n")               # commas will do
+    assert music4all_corpus(tmp_path).clips["clip"].tolist() == ["a"]
 
 
-def test_later_vocalset_is_read_once(tmp_path):
-    for view in ("data_by_singer/female1/arpeggios/belt", "data_by_technique/belt/arpeggios", "data_by_vowel/a"):
-        write(tmp_path / "VocalSet1-2" / view / "f1_arpeggios_belt_a.wav")
-    for root in (tmp_path, tmp_path / "VocalSet1-2", tmp_path / "VocalSet1-2/data_by_singer"):
-        clips = vocalset_corpus(root).clips
-        assert clips["clip"].tolist() == ["female1/f1_arpeggios_belt_a"] and "data_by_singer" in clips.path[0]
+def test_folder_with_artists_from_a_csv(music, tmp_path):
+    listing = tmp_path / "artists.csv"
+    listing.write_text("path,artist\nAda/mono.wav,Someone\nBéla/low rate.flac,Another\n", encoding="utf-8")
+    clips = folder_corpus(music, listing).clips
+    assert dict(clips[["clip", "artist"]].to_numpy()) == {"Ada/mono.wav": "Someone", "Béla/low rate.flac": "Another"}
 
 
-def test_m4singer(tree):
-    clips = table(m4singer_corpus(tree("m4singer")))
-    assert set(clips.index) == {"Alto-7/Alto-7#越来越不懂-0005", "Soprano-1/Soprano-1#最美中国-0018", "Tenor-4/Tenor-4#知否知否-0012", "Bass-3/Bass-3#后来-0035"}
-    assert clips.gender.to_dict() == {clip: "female" if clip[0] in "AS" else "male" for clip in clips.index}
-    assert clips.loc["Tenor-4/Tenor-4#知否知否-0012", ["artist", "voice", "song", "language", "type"]].tolist() == ["Tenor-4", "Tenor", "知否, 知否", "Chinese", "singing"]
+@pytest.mark.parametrize("name, root, message", [
+    ("studios", "", "studio, music4all, folder"), ("folder", "", "not a folder"),
+    ("music4all", "/no/such", "not a folder")])
+def test_unknown_corpora(name, root, message):
+    with pytest.raises(VocalrepError, match=message):
+        load_corpus(name, root)
 
 
-def test_vctk(tree):
-    root = tree("vctk")
-    clips = table(vctk_corpus(root))
-    assert list(clips.index) == ["p225/p225-p225_001_mic1", "p226/p226-p226_002_mic1", "s5/s5-s5_001_mic1"] and clips.gender.isna().all() and set(clips.type) == {"speech"}
-    (root / "speaker-info.txt").write_text("ID  AGE  GENDER  ACCENTS  REGION COMMENTS \np225  23  F    English    Southern  England\np226  22  M    Scottish\n")
-    for place in (root, root.parent, root / "wav48_silence_trimmed"):
-        clips = table(vctk_corpus(place))
-        assert clips.gender.fillna("?").tolist() == ["female", "male", "?"] and clips.accent.fillna("?").tolist() == ["English", "Scottish", "?"]
-
-
-def test_earlier_vctk(tmp_path):
-    write(tmp_path / "VCTK-Corpus/wav48/p225/p225_001.wav")
-    (tmp_path / "VCTK-Corpus/txt/p225").mkdir(parents=True)
-    (tmp_path / "VCTK-Corpus/txt/p225/p225_001.txt").write_text("Please call Stella.")
-    (tmp_path / "VCTK-Corpus/speaker-info.txt").write_text("ID  AGE  GENDER  ACCENTS  REGION \n225  23  F    English    Southern  England\n")
-    clips = vctk_corpus(tmp_path / "VCTK-Corpus").clips
-    assert clips[["clip", "gender"]].values.tolist() == [["p225/p225-p225_001", "female"]]
-
-
-def test_nus48e(tree):
-    root = tree("nus48e")
-    clips = table(nus48e_corpus(root))
-    assert clips.type.to_dict() == {"ADIZ/ADIZ-read-01": "speech", "ADIZ/ADIZ-sing-01": "singing", "JLEE/JLEE-sing-05": "singing"}
-    assert clips.gender.tolist() == ["female", "female", "male"] and clips.song.tolist() == ["01", "01", "05"]
-    assert nus48e_corpus(root / "nus-smc-corpus_48").clips.drop(columns="path").equals(nus48e_corpus(root).clips.drop(columns="path"))
-
-
-def test_a_released_list_finds_its_clips(tree, tmp_path):
-    (tmp_path / "speaker_pairs.txt").write_text("1,female1/f1_arpeggios_belt_a_0_4_4s.wav,female2/scales_vocal_fry_12_16_4s.wav\n0,Alto-7/Alto-7#越来越不懂-0005_0_4_4s.wav,Bass-3/Bass-3#后来-0035_4_8_4s.wav\n")
-    pairs = read_trials(tmp_path / "speaker_pairs.txt")
-    for root, row in ((tree("vocalset"), 0), (tree("m4singer"), 1)):
-        clips = set(load_corpus(root.name.split()[1], root).clips["clip"])
-        assert {pairs[c][row].rsplit("_", 3)[0] for c in ("first", "second")} <= clips
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_another_layout_is_refused(name, tree, tmp_path):
-    (tmp_path / "empty").mkdir()
-    others = [tree(other) for other in TREES if other != name]
-    for root in (tmp_path / "empty", *others):
-        with pytest.raises(VocalrepError) as error:
-            load_corpus(name, root)
-        assert LAYOUTS[name].expected in str(error.value) and str(root) in str(error.value)
-    for root in ("", tmp_path / "nowhere"):
-        with pytest.raises(VocalrepError, match="is not a folder"):
-            load_corpus(name, root)
-
-
-def test_folder_of_vocals(tmp_path):
-    root = tmp_path / "Música"
-    for file in ("Zoë/a.WAV", "Zoë/take 1, best/b.flac", "Ada/x/y/z/deep.wav", "Ada/x/y/z/deep.flac", "Ada/mono_mic2.wav", "Ada/notes.json.wav"):
-        write(root / file, channels=2)
-    (root / "gender.csv").write_text("artist,gender\nZoë,female\n", encoding="utf-8")
-    corpus = vocals_corpus(root)
-    assert set(corpus.clips["clip"]) == {"Zoë/Zoë-a", "Zoë/Zoë-take1best-b", "Ada/Ada-x-y-z-deep", "Ada/Ada-x-y-z-deep-2"}
-    assert corpus.clips.drop_duplicates("artist").set_index("artist").gender.fillna("?").to_dict() == {"Ada": "?", "Zoë": "female"} and corpus.stems == ("vocals",)
-    write(root / "loose.wav")
-    with pytest.raises(VocalrepError, match="loose.wav.*singer/file.wav"):
-        vocals_corpus(root)
-    (tmp_path / "nothing").mkdir()
-    with pytest.raises(VocalrepError, match="singer/file.wav.*There: nothing"):
-        vocals_corpus(tmp_path / "nothing")
-
-
-def test_the_first_channel_is_the_voice(tmp_path):
-    wave = write(tmp_path / "Ada/one.wav", channels=2, rate=22050)
-    corpus = vocals_corpus(tmp_path)
-    recording = corpus.read("Ada/Ada-one", rate=44100)
-    voice, rate = recording.stems["vocals"]
-    assert recording.mixture is None and rate == 22050 == recording.rate and voice.dtype == np.float32 and np.abs(voice - wave[:, 0]).max() < 1e-4
-
-
-def test_a_store_of_dry_vocals_lists_what_it_skips(tmp_path):
-    for k, singer in enumerate(("Ada", "Béla", "Zoë")):
-        write(tmp_path / "dry" / singer / "one.wav", seconds=1.5, seed=k)
-    (tmp_path / "dry/Ada/broken.wav").write_bytes(b"RIFF, but no more")
-    store = prepare(vocals_corpus(tmp_path / "dry"), tmp_path / "store", workers=1, progress=False, sound=Sound(44100, ("vocals",)))
-    assert set(store.clips["clip"]) == {"Ada/Ada-one", "Béla/Béla-one", "Zoë/Zoë-one"}
-    assert pd.read_csv(tmp_path / "store/skipped.csv")["clip"].tolist() == ["Ada/Ada-broken"]
+def test_an_empty_folder_is_one_error(tmp_path):
+    with pytest.raises(VocalrepError, match="no clips found"):
+        folder_corpus(tmp_path)
 
 
 def test_techniques_by_name():
     corpus = load_corpus("techniques")
-    assert corpus.name == "techniques" and corpus.clips.artist.nunique() == 20 and corpus.clips["clip"].is_unique and set(corpus.clips.gender) == {"female", "male"}
+    assert corpus.name == "techniques" and corpus.clips.artist.nunique() == 20
+    assert corpus.clips["clip"].is_unique and set(corpus.clips.gender) == {"female", "male"}
     small = techniques_corpus(singers=3)
     clip = small.clips["clip"].iloc[-1]
     (voice, rate), (again, _) = (small.read(clip, rate=16000).stems["vocals"] for _ in range(2))
     assert rate == 16000 and np.isfinite(voice).all() and np.abs(voice).max() > 0.01 and (voice == again).all()
 
 
-def test_every_name_is_known(tree, tmp_path):
-    write(tmp_path / "vocals/Ada/one.wav")
-    roots = {"vocals": tmp_path / "vocals", "folder": tmp_path / "vocals", **{name: tree(name) for name in TREES}}
-    for name in set(CORPORA) - {"music4all"}:
-        assert load_corpus(name, roots.get(name, ""), "smoke").name == name
+def test_sizes_of_what_the_studio_writes(music):
+    studio = load_corpus("studio", size=Size(artists=30, clips=3, seconds=8.4))
+    pd.testing.assert_frame_equal(studio.clips, studio_corpus(30, 3, 8.4).clips)
+    singers = {size: load_corpus("techniques", size=size).clips.artist.nunique() for size in (Size(30), Size(400))}
+    assert list(singers.values()) == [6, 20]
+    assert load_corpus("folder", music, size=Size(3)).name == "folder"                # others have the size they have
     with pytest.raises(VocalrepError, match=", ".join(CORPORA)):
         load_corpus("vocalsets")
+
+
+# ---- splits ----
+
+def test_splits_are_disjoint_and_stable():
+    names = [f"artist {i}" for i in range(200)]
+    splits = pd.Series(split_artists(names))
+    assert splits.value_counts().to_dict() == {"train": 160, "valid": 20, "test": 20}
+    assert splits.to_dict() == split_artists(names[::-1] * 2)
+    assert set(split_artists(["a", "b"]).values()) == {"train"}
+
+
+def test_an_official_split_is_kept(music4all):
+    official = ["test", "train", "valid", "train"]
+    corpus = music4all_corpus(music4all(id=list("abcd"), artist=["x", "x", "y", "z"], split=official))
+    assert splits_of(corpus) == dict(zip("abcd", official))                  # although x is in two of them
+    assert list(corpus.clips)[:5] == ["clip", "artist", "gender", "split", "path"]
+
+
+def test_clips_without_a_split_join_their_artist_or_are_hashed(music4all):
+    artists = [f"artist {i // 2}" for i in range(60)]
+    half = ["test", None, "valid", None] + [None] * 56
+    corpus = music4all_corpus(music4all(id=[f"c{i}" for i in range(60)], artist=artists, split=half))
+    splits = splits_of(corpus)
+    assert [splits[f"c{i}"] for i in range(4)] == ["test", "test", "valid", "valid"]
+    expected = split_artists(artists[4:])
+    assert all(splits[f"c{i}"] == expected[artists[i]] for i in range(4, 60))
+
+
+def test_an_unknown_split_is_one_error(music4all, tmp_path):
+    root = music4all(id=["a", "b"], artist=["x", "y"], split=["train", "validation"])
+    with pytest.raises(VocalrepError, match="id_information.csv: unknown split 'validation'.*train, valid, test"):
+        music4all_corpus(root)
+    (tmp_path / "own.csv").write_text("clip,split\na,training\n")
+    with pytest.raises(VocalrepError, match="own.csv: unknown split 'training'"):
+        read_splits(tmp_path / "own.csv")
+
+
+def test_ones_own_csv_replaces_the_splits(music4all, tmp_path):
+    root, own = music4all(id=list("abcd"), artist=["x", "x", "y", "z"], split=["test"] * 4), tmp_path / "own.csv"
+    own.write_text("clip,split\na,train\nb,train\nc,valid\nd,test\nabsent,test\n")
+    by_clip = load_corpus("music4all", root, splits=own)
+    assert splits_of(by_clip) == dict(a="train", b="train", c="valid", d="test")
+    own.write_text("artist\tsplit\nx\tvalid\ny\ttrain\nz\ttrain\n")                   # tabs will do, and artists
+    by_artist = load_corpus("music4all", root, splits=str(own))
+    assert splits_of(by_artist) == dict(a="valid", b="valid", c="train", d="train")
+    studio = studio_corpus(artists=5, clips=2)
+    own.write_text(f"artist,split\n{studio.clips.artist[0]},test\n")
+    divided = with_splits(studio, own).clips
+    assert (divided.groupby("artist").split.nunique() == 1).all() and divided.split[0] == "test"
+    assert divided.drop(columns="split").equals(studio.clips.drop(columns="split"))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("name,split\na,train\n", "no column clip or artist"), ("clip,part\na,train\n", "no column split"),
+    ("clip,split\na,train\na,test\n", "a is in two splits"),
+    ("clip,split\nz,train\n", "none of its 1 values of column clip")])
+def test_a_csv_that_does_not_fit_is_one_error(text, message, music4all, tmp_path):
+    (tmp_path / "own.csv").write_text(text)
+    with pytest.raises(VocalrepError, match=f"own.csv: {message}"):
+        load_corpus("music4all", music4all(id=["a"], artist=["x"]), splits=tmp_path / "own.csv")
+    with pytest.raises(VocalrepError, match="cannot be read"):
+        read_splits(tmp_path / "absent.csv")
+
+
+# ---- clips without an artist, with tags, with a clique ----
+
+def test_clips_without_an_artist(music4all):
+    artists = ["x", None, "x", None, *(f"y{i}" for i in range(40))]
+    clips = music4all_corpus(music4all(id=[f"c{i}" for i in range(44)], artist=artists)).clips
+    assert clips.artist.isna().tolist() == [a is None for a in artists] and clips.split.isin(SPLITS).all()
+    assert clips.split[0] == clips.split[2]
+    groups = ["x", "c1", "x", "c3", *artists[4:]]
+    assert clips.split.tolist() == [split_artists(groups)[group] for group in groups]
+
+
+def test_a_corpus_of_nothing_but_files(music, tmp_path):
+    (tmp_path / "listing.csv").write_text("path\nAda/mono.wav\nZoë/loud.wav\n", encoding="utf-8")
+    clips = folder_corpus(music, tmp_path / "listing.csv").clips
+    assert clips["clip"].tolist() == ["Ada/mono.wav", "Zoë/loud.wav"] and clips.artist.isna().all()
+    assert set(clips.split) == {"train"}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.sampled_from([None, "1", "2", "3", "4", "5"]),
+                          st.sampled_from([None, None, "train", "valid", "test"])), min_size=1, max_size=30))
+def test_what_belongs_together_stays_together(rows):
+    clips = pd.DataFrame(rows, columns=["artist", "clique", "split"]).assign(clip=[f"c{i}" for i in range(len(rows))])
+    table = tabulate(clips, "clips")
+    assert table.split.isin(SPLITS).all()
+    assert [s for s, (_, _, wanted) in zip(table.split, rows) if wanted] == [wanted for *_, wanted in rows if wanted]
+    free = tabulate(clips.drop(columns="split"), "clips")
+    assert (free.groupby("artist").split.nunique() <= 1).all()
+    unknown = free[free.artist.isna()]
+    assert (unknown.groupby("clique").split.nunique() <= 1).all()
+    shuffled = clips.sample(frac=1, random_state=0)
+    again = tabulate(shuffled.drop(columns="split"), "clips").set_index("clip").split
+    assert again.to_dict() == free.set_index("clip").split.to_dict()
+
+
+def test_tags_and_cliques_from_a_csv(music, tmp_path):
+    listing = "path,tags,clique\nAda/mono.wav,rock| slow,7\nZoë/loud.wav,,7\n"
+    (tmp_path / "listing.csv").write_text(listing, encoding="utf-8")
+    clips = folder_corpus(music, tmp_path / "listing.csv").clips
+    assert clips.tags.tolist() == [["rock", "slow"], []] and clips.clique.tolist() == ["7", "7"]
+    assert "tags" not in folder_corpus(music).clips and "clique" not in folder_corpus(music).clips
+
+
+@pytest.mark.parametrize("value, tags", [
+    ("a", ["a"]), ("a|b|", ["a", "b"]), ("", []), (None, []), (float("nan"), []), (("a", "b"), ["a", "b"]),
+    (np.array(["a"]), ["a"]), ([], [])])
+def test_tags(value, tags):
+    assert split_tags(value) == tags
+
+
+def test_known_splits_are_not_moved():
+    clips = pd.DataFrame(dict(clip=list("abcd"), artist=["x", "y", None, None], split=["test", "valid", "train", None]))
+    assert fill_splits(clips).tolist() == ["test", "valid", "train", "train"]

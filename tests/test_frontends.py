@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vocalrep.models.frontends import LogMel, LogPowerMel, hertz_to_slaney_mel, mel_matrix, slaney_mel_matrix, slaney_mel_to_hertz
+from vocalrep.models.frontends import (
+    LogMel, LogPowerMel, hertz_to_slaney_mel, in_blocks, mel_matrix, slaney_mel_matrix, slaney_mel_to_hertz,
+)
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)
@@ -18,10 +20,11 @@ def sine():
 def test_parity_with_the_released_code():
     logmel = LogMel()(sine())[0]
     assert logmel.shape == (98, 64)
-    expected = [-2.62863, -2.36686, -2.11703, -1.71133, -1.30104, -0.66092, -0.10958, 1.01369, 2.90632, 4.95754, 5.47392, 4.74166]
+    expected = [-2.62863, -2.36686, -2.11703, -1.71133, -1.30104, -0.66092, -0.10958, 1.01369,
+                2.90632, 4.95754, 5.47392, 4.74166]
     np.testing.assert_allclose(logmel[0, :12], expected, atol=1e-4)
     assert logmel[50, 8].item() == pytest.approx(2.906316, abs=1e-4)
-    assert logmel[97, 63].exp().item() == pytest.approx(math.exp(-9.903701), abs=1e-5)   # rounding noise of a float32 transform
+    assert logmel[97, 63].exp().item() == pytest.approx(math.exp(-9.903701), abs=1e-5)   # float32 rounding noise
     assert logmel.mean().item() == pytest.approx(-4.868026, abs=1e-3)
 
 
@@ -46,6 +49,22 @@ def test_a_waveform_does_not_depend_on_its_batch(count):
     apart = torch.cat([LogMel()(row[None]) for row in x])
     assert together.shape == (count, 1 + (3000 - 400) // 160, 64)
     torch.testing.assert_close(together, apart)
+
+
+@pytest.mark.parametrize("block", [1, 3, 5, 9])
+def test_blocks_are_rows_in_order_and_in_single_precision(block):
+    seen = []
+
+    def work(part):
+        seen.append((len(part), part.dtype, torch.is_autocast_enabled("cpu")))
+        return part + 1
+
+    x = torch.arange(10, dtype=torch.float64).reshape(5, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = in_blocks(work, x, block)
+    assert torch.equal(out, x.float() + 1)
+    assert sum(count for count, _, _ in seen) == 5 and max(count for count, _, _ in seen) <= block
+    assert {(dtype, autocast) for _, dtype, autocast in seen} == {(torch.float32, False)}
 
 
 def test_full_precision_under_autocast():
@@ -106,7 +125,8 @@ def test_power_spectrogram_is_librosas(reading, samples):
     librosa = pytest.importorskip("librosa")
     bands, rate = READINGS[reading].values()
     x = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(1))
-    expected = librosa.feature.melspectrogram(y=x.numpy(), sr=rate, n_fft=2048, hop_length=512, n_mels=bands, window="hann", center=True, pad_mode="reflect", power=2.0)
+    expected = librosa.feature.melspectrogram(y=x.numpy(), sr=rate, n_fft=2048, hop_length=512, n_mels=bands,
+                                              window="hann", center=True, pad_mode="reflect", power=2.0)
     out = LogPowerMel(**READINGS[reading])(x)
     assert out.shape == (2, 1 + samples // 512, bands)
     np.testing.assert_allclose(out.exp().transpose(1, 2) - 1e-8, expected, rtol=1e-3, atol=1e-6)
@@ -114,12 +134,14 @@ def test_power_spectrogram_is_librosas(reading, samples):
 
 def test_the_released_picture_of_a_sine():
     t = torch.arange(176_000, dtype=torch.float64) / 44100
-    picture = LogPowerMel()(torch.sin(2 * math.pi * 440 * t).float()[None])[0]                       # (344, 128)
+    picture = LogPowerMel()(torch.sin(2 * math.pi * 440 * t).float()[None])[0]                   # (344, 128)
     matrix = slaney_mel_matrix()
-    assert matrix.sum().item() == pytest.approx(11.88668, abs=1e-4) and matrix.max().item() == pytest.approx(0.03842170, abs=1e-7)
+    assert matrix.sum().item() == pytest.approx(11.88668, abs=1e-4)
+    assert matrix.max().item() == pytest.approx(0.03842170, abs=1e-7)
     assert picture.shape == (344, 128) and picture[100].argmax() == 8
     assert picture.max().item() == pytest.approx(8.990376, abs=1e-4)
-    np.testing.assert_allclose(picture[100, :3].exp(), np.exp([-9.0044, -8.4045, -7.4912]), atol=1e-5)     # 72 dB below the tone: that library's own rounding
+    low = np.exp([-9.0044, -8.4045, -7.4912])                 # 72 dB below the tone: that library's own rounding
+    np.testing.assert_allclose(picture[100, :3].exp(), low, atol=1e-5)
     assert LogPowerMel()(torch.zeros(1, 176_400)).shape == (1, 345, 128)
 
 

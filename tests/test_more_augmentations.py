@@ -4,13 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_augment import RATE, formants, fragments, median_pitch, rng, vowel          # noqa: F401 (fixtures)
+from test_augment import fragments, rng          # noqa: F401 (fixtures)
+from test_pitch import RATE, formants, median_pitch, vowel          # noqa: F401
 
-from vocalrep.data.augment import CHAINS, augment, change_pitch, draw_steps
-from vocalrep.data.more_augmentations import (Equalizer, FormantShift, ImpulseResponse, NaivePitch, Shift, TanhDistortion, TimeStretch, change_pitch_naively, equalizer_band, stretch_time)
+from vocalrep.data.augment import STANDARD_CHAIN, augment, draw_steps
+from vocalrep.data.more_augmentations import (
+    BANDS, Equalizer, FormantShift, ImpulseResponse, NaivePitch, Shift, TanhDistortion, TimeStretch,
+    change_pitch_naively, equalizer_band, stretch_time,
+)
+from vocalrep.data.pitch import change_pitch
 from vocalrep.project import VocalrepError
 
-ALL = (TimeStretch(), NaivePitch(), FormantShift(), Shift(), *CHAINS["released"], Equalizer(), TanhDistortion())
+ALL = (TimeStretch(), NaivePitch(), FormantShift(), Shift(), *STANDARD_CHAIN, Equalizer(), TanhDistortion())
 
 
 @pytest.mark.parametrize("ratio", [1 / 1.4, 1.4])
@@ -27,11 +32,13 @@ def test_naive_shift_moves_both_and_a_formant_shift_the_other(vowel, ratio):
 def test_shift_rolls_and_fades_only_at_the_seam(seed, share):
     shift, waves = Shift(share=share, fade=10 / RATE), torch.rand(3, 200) + 0.5
     drawn = shift.draw(rng(seed), 3, 200)
-    for before, after, by in zip(waves.numpy(), shift.apply(waves, RATE, **drawn).numpy(), np.round(drawn["share"] * 200).astype(int)):
+    changed, steps = shift.apply(waves, RATE, **drawn).numpy(), np.round(drawn["share"] * 200).astype(int)
+    for before, after, by in zip(waves.numpy(), changed, steps):
         rolled = np.roll(before, by)
         far = np.abs(np.arange(200) + 0.5 - by % 200) > 10 if by else np.ones(200, bool)
-        assert np.allclose(after[far], rolled[far]) and (np.abs(after) <= rolled + 1e-6).all()
-        assert by == 0 or after[by % 200] < 0.1                                                  # silent at the seam
+        assert np.allclose(after[far], rolled[far])
+        assert (np.abs(after) <= rolled + 1e-6).all()
+        assert by == 0 or after[by % 200] < 0.1                                      # silent at the seam
 
 
 def test_tanh_distortion_against_a_loop_and_keeps_the_level():
@@ -50,11 +57,15 @@ def test_tanh_distortion_against_a_loop_and_keeps_the_level():
 def test_equalizer_bands_reach_their_gain(kind, where, decibels):
     from scipy.signal import sosfreqz
     sections = equalizer_band(kind, np.array([0.2]), np.array([decibels]), np.array([0.8]))
-    gain = lambda angle: 20 * np.log10(np.abs(sosfreqz(sections, worN=[angle])[1][0]))
+
+    def gain(angle):
+        return 20 * np.log10(np.abs(sosfreqz(sections, worN=[angle])[1][0]))
+
     assert gain(where) == pytest.approx(decibels, abs=1e-6)
-    assert gain({"low": np.pi, "bell": np.pi, "high": 0.0}[kind]) == pytest.approx(0, abs=1e-6)   # and leave the far end alone
+    far = {"low": np.pi, "bell": np.pi, "high": 0.0}[kind]
+    assert gain(far) == pytest.approx(0, abs=1e-6)                                   # the far end is left alone
     if kind != "bell":
-        assert gain(0.2) == pytest.approx(decibels / 2, abs=1e-6)                                # half way up at the corner
+        assert gain(0.2) == pytest.approx(decibels / 2, abs=1e-6)                    # half way up at the corner
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -62,17 +73,30 @@ def test_equalizer_is_linear_and_flat_at_zero(rate):
     x, y = torch.randn(2, 2, 3000, generator=torch.Generator().manual_seed(0))
     flat, drawn = Equalizer(decibels=(0.0, 0.0)), Equalizer().draw(rng(), 2, 3000)
     assert torch.allclose(flat.apply(x, rate, **flat.draw(rng(), 2, 3000)), x, atol=1e-5)
-    eq = lambda z: Equalizer().apply(z, rate, **drawn)
-    assert torch.allclose(eq(x) + eq(y), eq(x + y), atol=1e-4) and not torch.allclose(eq(x), x, atol=1e-2)
-    assert all((low <= drawn["hertz"][:, k]).all() and (drawn["hertz"][:, k] <= high).all() for k, (low, high) in enumerate([(42, 95), (91, 204), (196, 441), (421, 948), (909, 2045), (1957, 4404), (4216, 9486)]))
+    one, other, both = (Equalizer().apply(wave, rate, **drawn) for wave in (x, y, x + y))
+    assert torch.allclose(one + other, both, atol=1e-4)
+    assert not torch.allclose(one, x, atol=1e-2)
+
+
+def test_the_bands_of_the_equalizer():
+    ranges = [(42, 95), (91, 204), (196, 441), (421, 948), (909, 2045), (1957, 4404), (4216, 9486)]
+    assert [hertz for _, hertz, _ in BANDS] == ranges
+    drawn = Equalizer().draw(rng(), 50, 3000)
+    low, high = np.array(ranges).T
+    assert (low <= drawn["hertz"]).all() and (drawn["hertz"] <= high).all()
+    narrow, wide = np.array([q for _, _, q in BANDS]).T
+    assert (narrow <= drawn["q"]).all() and (drawn["q"] <= wide).all()
+    assert (-2 <= drawn["decibels"]).all() and (drawn["decibels"] <= 1).all()
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
 def test_stretched_time_keeps_the_pitch(vowel, speed):
     stretched = stretch_time(vowel, speed)
-    assert len(stretched) == pytest.approx(len(vowel) / speed, abs=1) and median_pitch(stretched) == pytest.approx(median_pitch(vowel), rel=0.01)
+    assert len(stretched) == pytest.approx(len(vowel) / speed, abs=1)
+    assert median_pitch(stretched) == pytest.approx(median_pitch(vowel), rel=0.01)
     fitted = TimeStretch().apply(torch.from_numpy(vowel)[None], RATE, speed=np.array([speed]))
-    assert fitted.shape == (1, len(vowel)) and (speed <= 1 or not fitted[0, -len(vowel) // 10:].any())       # padded with silence
+    assert fitted.shape == (1, len(vowel))
+    assert speed <= 1 or not fitted[0, -len(vowel) // 10:].any()                     # padded with silence
 
 
 def test_impulse_response(tmp_path):
@@ -101,9 +125,9 @@ def test_naive_pitch_chooses_among_its_semitones(vowel, semitones, choices):
 
 
 def test_an_empty_choice_is_an_error():
-    for make in (lambda: ImpulseResponse(files=()), lambda: NaivePitch(semitones=())):
+    for kind, nothing in ((ImpulseResponse, dict(files=())), (NaivePitch, dict(semitones=()))):
         with pytest.raises(VocalrepError, match="choice is not empty"):
-            make()
+            kind(**nothing)
 
 
 def test_in_a_chain_each_waveform_gets_its_own_numbers_in_order(fragments):
@@ -112,8 +136,10 @@ def test_in_a_chain_each_waveform_gets_its_own_numbers_in_order(fragments):
         wave = wave[None]
         for step in draw_steps(ALL, rng(7), *fragments.shape):
             if step.chosen[i]:
-                wave = step.transform.apply(wave, RATE, **{name: values[i:i + 1] for name, values in step.drawn.items()})
+                wave = step.transform.apply(wave, RATE, **step[[i]].drawn)
         expected.append(wave[0])
     changed = augment(fragments, RATE, ALL, rng(7))
-    assert torch.equal(changed, torch.stack(expected)) and torch.equal(changed, augment(fragments, RATE, ALL, rng(7)))
-    assert changed.shape == fragments.shape and changed.dtype == torch.float32 and changed.isfinite().all() and not torch.equal(changed, augment(fragments, RATE, ALL, rng(8)))
+    assert torch.equal(changed, torch.stack(expected))
+    assert torch.equal(changed, augment(fragments, RATE, ALL, rng(7)))
+    assert not torch.equal(changed, augment(fragments, RATE, ALL, rng(8)))
+    assert changed.shape == fragments.shape and changed.dtype == torch.float32 and changed.isfinite().all()

@@ -1,12 +1,16 @@
-"Foreign encoders: parity with the packages they come from, and what happens where those or their weights are missing."
+"Foreign encoders: parity with the packages they come from, and what is said where those or their weights are missing."
 import json
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from vocalrep.models.pretrained import GE2E, MERT, PRETRAINED, TorchEncoder, load_pretrained
+from vocalrep.data.levels import LEVELS
+from vocalrep.models.pretrained import GE2E, MERT, PRETRAINED, load_pretrained
 from vocalrep.project import VocalrepError
 
 
@@ -14,8 +18,9 @@ def hubert(layers=3, **options):
     "A tiny HuBERT with random weights."
     from transformers import HubertConfig, HubertModel
     torch.manual_seed(0)
-    return HubertModel(HubertConfig(hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32, conv_dim=(8,) * 7,
-                                    num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **options)).eval()
+    config = HubertConfig(hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
+                          conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **options)
+    return HubertModel(config).eval()
 
 
 @pytest.fixture
@@ -34,7 +39,8 @@ def noise():
 def states_of(network, waveforms):
     "Hidden states (layers + 1, B, frames, dim) of what the feature extractor makes of waveforms."
     from transformers import Wav2Vec2FeatureExtractor
-    values = Wav2Vec2FeatureExtractor(do_normalize=True)(list(waveforms.numpy()), sampling_rate=16000, return_tensors="pt").input_values
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    values = extractor(list(waveforms.numpy()), sampling_rate=16000, return_tensors="pt").input_values
     with torch.no_grad():
         return torch.stack(network(values, output_hidden_states=True).hidden_states)
 
@@ -62,13 +68,19 @@ def test_mert_does_not_depend_on_the_batch_nor_on_the_level(folder, noise):
 
 
 def test_mert_reads_a_checkpoint_as_it_was_released_without_its_code(folder, noise):
-    "Weights in a pickle with the older names, a foreign model type, a class that lives on the hub: none of it is executed or in the way."
+    "Weights in a pickle with older names, a foreign model type, a class that lives on the hub: none is executed."
     expected = MERT(folder)(noise)
-    renamed = {k.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v"): v for k, v in hubert().state_dict().items()}
+    older = {"original0": "weight_g", "original1": "weight_v"}
+    renamed = {}
+    for name, tensor in hubert().state_dict().items():
+        stem, _, number = name.rpartition(".parametrizations.weight.")
+        renamed[f"{stem}.{older[number]}" if number in older else name] = tensor
+    assert len({name for name in renamed if name.endswith(("weight_g", "weight_v"))}) == 2
     torch.save(renamed | {"final_proj.weight": torch.zeros(3, 16)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     config = json.loads((folder / "config.json").read_text())
-    config |= dict(model_type="mert_model", architectures=["MERTModel"], auto_map={"AutoModel": "modeling_MERT.MERTModel"})
+    config |= dict(model_type="mert_model", architectures=["MERTModel"])
+    config["auto_map"] = {"AutoModel": "modeling_MERT.MERTModel"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "modeling_MERT.py").write_text("raise SystemExit('executed')")
     torch.testing.assert_close(MERT(folder)(noise), expected)
@@ -147,7 +159,8 @@ def test_unreachable_weights_are_said_within_seconds(monkeypatch, tmp_path):
     "The hub's address leads nowhere, as on a machine without a network."
     import huggingface_hub
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, "model_info", lambda *a, **k: huggingface_hub.HfApi(endpoint="http://127.0.0.1:9").model_info(*a, **k))
+    nobody = huggingface_hub.HfApi(endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub, "model_info", nobody.model_info)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a: None)
     load_pretrained("ge2e")                                     # imports are not what is timed
     begun = time.perf_counter()
@@ -158,12 +171,12 @@ def test_unreachable_weights_are_said_within_seconds(monkeypatch, tmp_path):
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch):
-    import socket
     import huggingface_hub
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0)); silent.listen()
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
         api = huggingface_hub.HfApi(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("vocalrep.models.pretrained._PATIENCE", 0.3)
+        monkeypatch.setattr("vocalrep.models.pretrained.HUB_TIMEOUT", 0.3)
         monkeypatch.setattr(huggingface_hub, "model_info", api.model_info)
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a: None)
         begun = time.perf_counter()
@@ -174,10 +187,14 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch):
 
 def test_weights_are_found_at_home_and_in_the_cache(folder, noise, monkeypatch, tmp_path):
     import huggingface_hub
+
     def unreachable(*args, **kwargs):
         raise AssertionError("the hub was asked")
+
+    def cached(checkpoint, name):
+        return str(folder / name) if (folder / name).exists() else None
     monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda checkpoint, name: str(folder / name) if (folder / name).exists() else None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
     expected = MERT(folder)(noise)
     torch.testing.assert_close(load_pretrained("mert")(noise), expected)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", unreachable)
@@ -206,7 +223,8 @@ def test_ge2e_equals_the_package(ge2e):
 
 
 def test_ge2e_vectors_have_length_one_even_of_silence(ge2e):
-    vectors = ge2e(torch.cat([torch.zeros(1, ge2e.samples), 1e-12 * torch.randn(1, ge2e.samples), 0.1 * torch.randn(2, ge2e.samples)]))
+    levels = torch.tensor([[0.0], [1e-12], [0.1], [0.1]])
+    vectors = ge2e(levels * torch.randn(4, ge2e.samples))
     assert (vectors >= 0).all() and torch.allclose(vectors.norm(dim=1), torch.ones(4), atol=1e-5)
     assert (ge2e.name, ge2e.samples, ge2e.dim, ge2e.training) == ("ge2e", 25600, 256, False)
 
@@ -214,28 +232,33 @@ def test_ge2e_vectors_have_length_one_even_of_silence(ge2e):
 def test_ge2e_is_indifferent_to_level_below_its_own_only(ge2e):
     wave = torch.randn(1, ge2e.samples, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(ge2e(wave * 1e-2), ge2e(wave * 1e-3), atol=1e-5, rtol=1e-3)
-    assert (ge2e(wave * 0.5) - ge2e(wave * 0.05)).abs().max() > 1e-3        # louder ones are left alone, as by the package
+    assert (ge2e(wave * 0.5) - ge2e(wave * 0.05)).abs().max() > 1e-3    # louder ones are left alone, as by the package
 
 
-# ---- your own ----
+# ---- levels ----
 
-def test_an_own_network_goes_by_its_device_and_its_shape():
-    encoder = TorchEncoder(torch.nn.Linear(4000, 8), "mine", 8000, 0.5, 8)
-    assert (encoder.samples, encoder(torch.ones(3, 4000)).shape) == (4000, (3, 8))
-    assert [name for name, _ in encoder.named_parameters()] == ["module.weight", "module.bias"]     # so it moves to a GPU with it
-    for module in (lambda x: x[:, None], lambda x: x.sum(), lambda x: (x, x), lambda x: x[:1]):
-        with pytest.raises(VocalrepError, match="wrong.*(2, 4000)"):
-            TorchEncoder(module, "wrong", 8000, 0.5, 4000)(torch.ones(2, 4000))
-    for rate, seconds, dim in ((0, 1, 1), (8000, 0, 1), (8000, 1, -2)):
-        with pytest.raises(VocalrepError, match="positive"):
-            TorchEncoder(lambda x: x, "wrong", rate, seconds, dim)
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels(ge2e, folder, noise, level):
+    waves, norms = torch.cat([3 * noise, noise], 1), torch.full((5,), 2.0)
+    heard = LEVELS[level](waves, 16000, norms)
+    assert torch.equal(GE2E(level)(waves, norms), ge2e(heard)) and ge2e.level == "recorded"
+    assert torch.equal(MERT(folder, level=level)(waves, norms), MERT(folder)(heard))
+
+
+def test_features_are_what_the_network_reads(ge2e, folder, noise):
+    mert = MERT(folder)
+    assert torch.equal(mert.embed(mert.features(noise)), mert(noise))
+    features = ge2e.features(noise)
+    assert features.shape == (5, 100, 40) and torch.equal(ge2e.embed(features), ge2e(noise))
+    with pytest.raises(VocalrepError, match="unknown level"):
+        GE2E("loud")
 
 
 # ---- by name ----
 
 @pytest.mark.parametrize("name, package", [("ge2e", "resemblyzer"), ("mert", "transformers")])
 def test_a_missing_package_names_the_extra(monkeypatch, name, package):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(VocalrepError, match=r"vocalrep\[pretrained\]"):
         load_pretrained(name)
 
@@ -247,6 +270,8 @@ def test_names():
 
 
 def test_importing_the_room_imports_neither_package():
-    import subprocess, sys
-    code = "import sys, vocalrep.models.pretrained; sys.exit(bool({'transformers', 'resemblyzer', 'huggingface_hub.hf_api'} & set(sys.modules)))"
+    code = """
+import sys, vocalrep.models.pretrained
+sys.exit(bool({"transformers", "resemblyzer", "huggingface_hub.hf_api"} & set(sys.modules)))
+"""
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,19 +1,19 @@
-"Pairs: properties that hold for any step, and every difference between paper and released code."
+"Pairs: properties that hold for any step, and every difference between CVSM's text and its released code."
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vocalrep.data.sampling import (POOL_STEPS, Draw, Layer, PairSampling, choose_artificial, choose_donors,
+                                    choose_same_artist, mini_batches, mix, remix_gains)
+from vocalrep.data.store import Store
+from vocalrep.papers.cvsm.variants import PROTOCOLS
 from vocalrep.project import VocalrepError
-from vocalrep.data.sampling import (POOL_STEPS, RULES, FragmentSampler, PairSampler, choose_artificial, choose_donors, choose_same_artist, first_rows, mix, peak_normalize,
-                               remix_gains)
 
-RELEASED, PAPER = RULES["released"], RULES["paper"]
+RELEASED, PAPER = PROTOCOLS["released"].sampling, PROTOCOLS["paper"].sampling
 
 
 @given(n=st.integers(1, 200), p=st.floats(0, 1), seed=st.integers(0, 99))
@@ -32,9 +32,10 @@ def test_donors(seed, n):
     clips, candidates = np.arange(90) // 3, np.arange(90)
     rows, artificial = rng.permutation(90)[:n], rng.random(n) < 0.5
     inside, outside = (choose_donors(rows, artificial, candidates, clips, rules, rng) for rules in (RELEASED, PAPER))
-    assert (inside[~artificial] == rows[~artificial]).all() and (outside[~artificial] == rows[~artificial]).all()
-    assert sorted(inside) == sorted(rows)                                            # released: exchanged inside the step
-    assert (clips[outside[artificial]] != clips[rows[artificial]]).all()             # paper: another piece
+    for donors in (inside, outside):
+        assert (donors[~artificial] == rows[~artificial]).all()
+    assert sorted(inside) == sorted(rows)                                        # released: exchanged inside the step
+    assert (clips[outside[artificial]] != clips[rows[artificial]]).all()         # paper: another piece
 
 
 def test_donors_of_a_single_clip_are_an_error():
@@ -67,16 +68,51 @@ def test_gains():
     assert all((g == 1).all() for g in remix_gains(10, PAPER, np.random.default_rng(0)))
 
 
-def sampler(store, rules=RELEASED, positive="vocals", p=0.5, level="segment", n=32, **options):
-    return PairSampler(store, positive, p, level, rules, n, **options)
+# ---- draws and batches ----
 
+@settings(deadline=None)
+@given(n=st.integers(1, 40), batch=st.integers(1, 12), world=st.sampled_from([1, 2, 3]))
+def test_ranks_share_whole_mini_batches(n, batch, world):
+    batch *= world
+    layer = Layer("vocals", np.arange(n), np.zeros(n, int), np.ones(n, np.float32))
+    draw = Draw(((layer,), (layer, layer)), dict(silent=np.arange(n) % 2 == 0))
+    ranks = [list(mini_batches(draw, batch, rank, world)) for rank in range(world)]
+    assert {len(parts) for parts in ranks} == {n // batch}
+    together = [np.concatenate([part.views[1][0].rows for part in parts]) for parts in zip(*ranks)]
+    assert np.concatenate([*together, []]).tolist() == list(range(n // batch * batch))
+    assert all((part.labels["silent"] == (part.views[0][0].rows % 2 == 0)).all() for parts in ranks for part in parts)
+
+
+def sampler(store, rules=RELEASED, positive="vocals", p=0.5, level="segment", n=32, split="train", seed=0, **options):
+    return PairSampling(positive, p, level, rules, **options).build(store, n, n, split, seed)
+
+
+def test_batches_are_the_mixed_layers_with_their_labels(store):
+    pairs = sampler(store)
+    draw = pairs.step()
+    draw = dataclasses.replace(draw, labels=dict(artist=pairs.artists[draw.views[1][0].rows]))
+    pairs.batch = 8
+    batches = list(pairs.batches(draw, seed=[0, 0]))                                 # excerpts are never augmented
+    assert len(batches) == 4
+    for k, layers in enumerate(draw.views):
+        assert torch.equal(torch.cat([b.views[k] for b in batches]), mix(store, layers, 16000))
+    assert torch.cat([b.labels["artist"] for b in batches]).tolist() == draw.labels["artist"].tolist()
+
+
+def test_other_lengths_of_excerpts(store):
+    pairs = sampler(store, seconds=3.0)
+    batch, = pairs.batches(pairs.step())
+    assert batch.views[0].shape == (32, 48000)
+    assert max(layer.offsets.max() for layer in pairs.step().views[0]) < 32000
+
+
+# ---- rules ----
 
 def test_hybrid_real_anchor_is_a_remix_or_the_mixture(store):
-    remix = sampler(store, dataclasses.replace(RELEASED, real_anchor="remix")).step()
-    plain = sampler(store, dataclasses.replace(RELEASED, real_anchor="mixture")).step()
     norms = store.segments.norm_mixture.to_numpy()
-    for pairs, expect in ((remix, False), (plain, True)):
-        vocals, accompaniment = pairs.anchor
+    for anchor, expect in (("remix", False), ("mixture", True)):
+        draw = sampler(store, dataclasses.replace(RELEASED, real_anchor=anchor)).step()
+        vocals, accompaniment = draw.views[0]
         own = vocals.rows == accompaniment.rows
         as_mixed = np.isclose(vocals.gains, accompaniment.gains) & np.isclose(vocals.gains, 1 / norms[vocals.rows])
         assert own.sum() >= 16 and as_mixed[own].any() == expect
@@ -86,32 +122,35 @@ def test_hybrid_real_anchor_is_a_remix_or_the_mixture(store):
 def test_scaling(store):
     unit = sampler(store, RELEASED, p=0).step()
     recorded = sampler(store, PAPER, p=0).step()
-    assert all((layer.gains == 1).all() for layer in (*recorded.anchor, *recorded.positive))
-    whole = dataclasses.replace(unit.positive[0], offsets=np.zeros(32, int))
-    assert np.allclose(mix(store, (whole,), 80000).norm(dim=1), 1, atol=1e-3)        # each slice divided by its own norm
+    assert all((layer.gains == 1).all() for layers in recorded.views for layer in layers)
+    whole = dataclasses.replace(unit.views[1][0], offsets=np.zeros(32, int))
+    assert np.allclose(mix(store, (whole,), 80000).norm(dim=1), 1, atol=1e-3)    # each slice divided by its own norm
+    levels = [PairSampling("vocals", 0, "segment", rules).scaling for rules in (RELEASED, PAPER)]
+    assert levels == ["unit-norm", "recorded"]
 
 
 def test_artist_pairs_come_from_the_step_or_the_corpus(store):
     artists = store.segments.artist.to_numpy()
     inside, outside = (sampler(store, rules, p=0, level="artist", n=8).step() for rules in (RELEASED, PAPER))
-    for pairs in (inside, outside):
-        assert (artists[pairs.anchor[0].rows] == artists[pairs.positive[0].rows]).all()
-    assert set(inside.positive[0].rows) <= set(inside.anchor[0].rows)
-    assert not set(outside.positive[0].rows) <= set(outside.anchor[0].rows)
+    for draw in (inside, outside):
+        first, second = (layers[0].rows for layers in draw.views)
+        assert (artists[first] == artists[second]).all()
+        assert set(second) <= set(first) or draw is outside
+    assert not set(outside.views[1][0].rows) <= set(outside.views[0][0].rows)
 
 
 def test_rolling_pool_is_renewed_by_a_fifth(store):
     rolling = sampler(store, p=0, n=1)
-    assert len(rolling.pool) == POOL_STEPS < len(rolling.candidates)
+    assert len(rolling.pool.rows) == POOL_STEPS < len(rolling.candidates)
     new = 0
     for _ in range(5):
-        before = set(rolling.pool)
-        assert {rolling.step().anchor[0].rows[0] for _ in range(POOL_STEPS)} <= set(rolling.pool)
-        assert len(set(rolling.pool) - before) <= 0.2 * POOL_STEPS
-        new += len(set(rolling.pool) - before)
+        before = set(rolling.pool.rows)
+        assert {rolling.step().views[0][0].rows[0] for _ in range(POOL_STEPS)} <= set(rolling.pool.rows)
+        assert len(set(rolling.pool.rows) - before) <= 0.2 * POOL_STEPS
+        new += len(set(rolling.pool.rows) - before)
     assert new
     everything = sampler(store, PAPER, p=0, n=1)
-    assert {everything.step().anchor[0].rows[0] for _ in range(300)} == set(everything.candidates)
+    assert {everything.step().views[0][0].rows[0] for _ in range(300)} == set(everything.candidates)
 
 
 def test_segments_without_vocals_are_for_mixtures_only(store):
@@ -122,9 +161,8 @@ def test_segments_without_vocals_are_for_mixtures_only(store):
 
 
 def test_anchor_stems_share_an_offset_and_the_positive_has_its_own(store):
-    pairs = sampler(store).step()
-    vocals, accompaniment = pairs.anchor
-    assert (vocals.offsets == accompaniment.offsets).all() and (vocals.offsets != pairs.positive[0].offsets).any()
+    (vocals, accompaniment), (positive,) = sampler(store).step().views
+    assert (vocals.offsets == accompaniment.offsets).all() and (vocals.offsets != positive.offsets).any()
     assert vocals.offsets.min() >= 0 and vocals.offsets.max() < 64000
 
 
@@ -137,161 +175,38 @@ def test_a_restored_sampler_goes_on(store, seed, steps):
     second = sampler(store, n=2, seed=seed + 1)
     second.restore(first.state())
     for _ in range(3):
-        a, b = first.step(), second.step()
-        assert all((x.rows == y.rows).all() and (x.gains == y.gains).all() for x, y in zip(a.anchor + a.positive, b.anchor + b.positive))
+        ours, theirs = ([layer for layers in s.step().views for layer in layers] for s in (first, second))
+        assert all((a.rows == b.rows).all() and (a.gains == b.gains).all() for a, b in zip(ours, theirs, strict=True))
 
+
+# ---- what cannot be drawn ----
 
 def test_missing_split_is_one_error(store):
     with pytest.raises(VocalrepError, match="no segment with vocals in the nowhere split"):
         sampler(store, split="nowhere")
 
 
-# ---- fragments of vocal tracks ----
-
-SIZE = 400            # samples of a fragment; of a segment: 500
-
-
-def library(samples, versions=0, split="train", seed=0):
-    "The tables of a store of vocal tracks that last so many samples, and of their shifted versions in any order."
-    tracks = pd.DataFrame(dict(clip=[f"track {i}" for i in range(len(samples))], split=split, samples=samples))
-    shifted = [tracks.assign(original=tracks["clip"], clip=tracks["clip"] + f"~{v}") for v in range(1, versions + 1)]
-    clips = pd.concat([tracks, *(table.sample(frac=1, random_state=seed) for table in shifted)], ignore_index=True)
-    rows = [(clip, position) for clip, n in zip(clips["clip"], clips.samples) for position in range(-(-n // 500))]
-    segments = pd.DataFrame(rows, columns=["clip", "position"])
-    track, _, version = zip(*(clip.removeprefix("track ").partition("~") for clip, _ in rows))
-    return SimpleNamespace(folder="library", clips=clips, segments=segments, track=np.array(track, int), version=np.array(version), first=segments.position.to_numpy() == 0)
+@pytest.mark.parametrize("positive, level, choices", [("drums", "segment", "mixture, vocals"),
+                                                      ("vocals", "song", "segment, artist")])
+def test_unknown_words_list_the_choices(positive, level, choices):
+    with pytest.raises(VocalrepError, match=choices):
+        PairSampling(positive, 0.0, level, PAPER)
 
 
-libraries = st.lists(st.integers(1, 1700), min_size=1, max_size=20)
+def test_only_pairs_of_an_artist_need_artists(store):
+    nameless = Store(store.folder)
+    nameless.segments["artist"] = nameless.segments.artist.where(nameless.segments["clip"] == "nobody", None)
+    assert len(sampler(nameless).step()) == 32
+    with pytest.raises(VocalrepError, match="pairs of one artist need artists, and .* have none"):
+        sampler(nameless, p=0, level="artist")
 
 
-@settings(deadline=None, max_examples=40)
-@given(samples=libraries, versions=st.integers(0, 3), batches=st.integers(1, 4), p=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 99), data=st.data())
-def test_fragments(samples, versions, batches, p, seed, data):
-    batch = data.draw(st.integers(1, len(samples)))
-    store, p = library(samples, versions, seed=seed), p if versions else 0.0
-    sampler = FragmentSampler(store, SIZE, batches * batch, batch, p, seed=seed)
-    order, whole = [], len(samples) // batch * batch
-    for _ in range(4):
-        pairs = sampler.step()
-        sides = [layer for side in (pairs.anchor, pairs.positive) for layer in side]
-        tracks = store.track[sides[0].rows]
-        order += list(tracks)
-        assert len(sides) == 2 and len(tracks) == batches * batch and (store.track[sides[1].rows] == tracks).all()
-        for layer in sides:
-            assert store.first[layer.rows].all() and (layer.gains == 1).all() and layer.source == "vocals"
-            assert (layer.offsets >= 0).all() and (layer.offsets + SIZE <= np.maximum(np.array(samples)[tracks], SIZE)).all()      # never past the track's true end
-            changed = store.version[layer.rows] != ""
-            assert changed.any() <= (p > 0) and changed.all() >= (p == 1)
-    for start in range(0, len(order), batch):
-        assert len(set(order[start:start + batch])) == batch                                         # no track twice in a batch
-    for start in range(0, len(order) - whole + 1, whole):
-        assert len(set(order[start:start + whole])) == whole == sampler.batches_per_epoch * batch    # each once in an epoch, but for the rest that makes no batch
-
-
-@settings(deadline=None, max_examples=20)
-@given(samples=libraries, versions=st.integers(0, 2), before=st.integers(0, 7), seed=st.integers(0, 99))
-def test_a_restored_fragment_sampler_goes_on(tmp_path_factory, samples, versions, before, seed):
-    make = lambda seed: FragmentSampler(library(samples, versions), SIZE, 3, 1, 0.5 * bool(versions), seed=[seed, 0])
-    first, second = make(seed), make(seed + 1)
-    for _ in range(before):
-        first.step()
-    file = tmp_path_factory.mktemp("state") / "state.pt"
-    torch.save(first.state(), file)
-    second.restore(torch.load(file, weights_only=True))                                              # as a checkpoint is read
-    for _ in range(3):
-        a, b = first.step(), second.step()
-        assert all((x.rows == y.rows).all() and (x.offsets == y.offsets).all() for x, y in zip(a.anchor + a.positive, b.anchor + b.positive))
-
-
-def test_every_place_in_a_track_is_equally_likely_and_the_two_fragments_are_independent():
-    sampler = FragmentSampler(library([SIZE + 3, SIZE + 1, SIZE]), SIZE, 3000, 3)
-    pairs = sampler.step()
-    tracks = pairs.anchor[0].rows                                                                    # one segment each: rows are tracks
-    first, second = pairs.anchor[0].offsets, pairs.positive[0].offsets
-    assert set(first[tracks == 2]) == {0} and set(first[tracks == 1]) == {0}                         # released code: [0, max(T - size, 1))
-    table = np.histogram2d(first[tracks == 0], second[tracks == 0], bins=[[0, 1, 2, 3]] * 2)[0] / 1000
-    assert np.allclose(table, 1 / 9, atol=0.05)
-
-
-def test_shifted_fragments_come_as_often_as_asked_and_from_every_version():
-    store = library([1000] * 10, versions=3)
-    pairs = FragmentSampler(store, SIZE, 4000, 10, p_shifted=0.3).step()
-    version = [store.version[side[0].rows] for side in (pairs.anchor, pairs.positive)]
-    for names in version:
-        share = pd.Series(names).value_counts(normalize=True)
-        assert np.allclose(share[["", "1", "2", "3"]], [0.7, 0.1, 0.1, 0.1], atol=0.03)
-    assert abs(((version[0] != "") & (version[1] != "")).mean() - 0.09) < 0.03                       # each fragment for itself
-
-
-def test_only_tracks_of_the_split():
-    store = library([1000] * 9, versions=2, split=["train", "valid", "test"] * 3)
-    store.clips.loc[store.clips.original.notna(), "split"] = "train"                                 # whatever a pool says of itself
-    for number, split in enumerate(("train", "valid", "test")):
-        rows = FragmentSampler(store, SIZE, 3, 3, split=split).step().anchor[0].rows
-        assert set(store.track[rows]) == {number, number + 3, number + 6} and (store.version[rows] == "").all()
-
-
-def test_first_rows_against_a_loop():
-    store = library([10, 1600, 501, 500], versions=2, seed=3)
-    expected = [next(i for i, s in enumerate(store.segments.itertuples()) if s.clip == name and s.position == 0) for name in store.clips["clip"]]
-    assert first_rows(store).tolist() == expected
-
-
-def test_what_a_fragment_sampler_cannot_do_is_one_error():
-    with pytest.raises(VocalrepError, match="a batch of 4 pairs needs 4 vocal tracks, and the train split of library has 3"):
-        FragmentSampler(library([1000] * 3), SIZE, 8, 4)
-    with pytest.raises(VocalrepError, match="valid split of library has 0"):
-        FragmentSampler(library([1000] * 3), SIZE, 8, 1, split="valid")
-
-
-@pytest.mark.parametrize("versions, lost", [
-    (1, ["track 1~1"]),
-    (0, []),
-    (2, ["track 1~2"]),
-])
-def test_a_pool_with_gaps_is_one_error(versions, lost):
-    store = library([1000] * 3, versions)
-    store.clips = store.clips[~store.clips["clip"].isin(lost)]
-    with pytest.raises(VocalrepError, match="join the pool"):
-        FragmentSampler(store, SIZE, 3, 3, p_shifted=0.5)
-
-
-def test_no_track_twice_whatever_the_step():
-    try:
-        sampler = FragmentSampler(library([1000] * 8), SIZE, 10, 4)
-    except VocalrepError:
-        return
-    for _ in range(50):
-        rows = sampler.step().anchor[0].rows
-        assert all(len(set(rows[k:k + 4])) == 4 for k in (0, 4))
-
-
-def test_short_tracks_are_padded_with_zeros_at_the_end(dry):
-    seconds = [1.0, 1.7, 2.5, 3.999, 4.0, 5.3, 5.7, 11.0]
-    store = dry([(f"s{i}", "train", s) for i, s in enumerate(seconds)], rate=1000)
-    assert store.clips.samples.tolist() == [1000, 1700, 2500, 3999, 4000, 5000, 5700, 11000]          # 0.3 s after the first segment are dropped
-    sampler = FragmentSampler(store, 4000, 80, 8)
-    pairs, length = sampler.step(), store.clips.samples.to_numpy()
-    for layers in (pairs.anchor, pairs.positive):
-        waves = mix(store, layers, 4000).numpy()
-        for wave, row, offset in zip(waves, layers[0].rows, layers[0].offsets):
-            track = store.clips.index[store.clips["clip"] == store.segments["clip"][row]][0]
-            there = min(length[track], 4000)
-            assert (wave[:there] > 0).all() and not wave[there:].any()                               # these voices never pause
-            assert offset == 0 or there == 4000
-            whole = store.excerpts(np.array([row]), np.array([0]), int(length[track]), "vocals")[0].numpy()
-            assert (wave[:there] == whole[offset:offset + there]).all()
-
-
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9))
-def test_peak_normalize(values):
-    wave = torch.tensor([values, [-v for v in values]])
-    peak = max(map(abs, values))
-    assert torch.equal(peak_normalize(wave), wave / peak if peak else wave)
-
-
-def test_peak_normalize_keeps_silence_and_keeps_rows_apart():
-    waves = torch.tensor([[0.0, 0.0], [0.5, -2.0], [float("nan"), 1.0]])
-    out = peak_normalize(waves)
-    assert out[:2].tolist() == [[0.0, 0.0], [0.25, -1.0]] and waves[1].tolist() == [0.5, -2.0]        # a new tensor
+def test_a_store_of_plain_mixtures_has_pairs_of_mixtures(corpus, tmp_path):
+    from vocalrep.data.prepare import prepare
+    from vocalrep.data.store import Sound
+    plain = prepare(corpus, tmp_path / "store", Sound(16000, ("mixture",)), workers=1, progress=False)
+    pairs = sampler(plain, positive="mixture", p=0)
+    draw = pairs.step()
+    assert [layer.source for layers in draw.views for layer in layers] == ["mixture", "mixture"]
+    batch, = pairs.batches(draw)
+    assert batch.views[0].abs().amax() > 0

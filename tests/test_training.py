@@ -1,62 +1,144 @@
-"Runs: same numbers, resumed numbers, shared numbers; and every protocol difference that touches training."
+"Runs: same numbers, resumed numbers, shared numbers; schedules, stages, and which weights stay in the end."
+import copy
 import dataclasses
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.fabric import Fabric
 
+import vocalrep.training.loop as loop
+from vocalrep.data.augment import without_pitch
+from vocalrep.data.corpora import Size
+from vocalrep.data.fragments import FragmentSampling
+from vocalrep.data.levels import peak_normalize
+from vocalrep.data.sampling import mix
+from vocalrep.evaluation.early import early_similarity
+from vocalrep.papers.cvsm import variants as cvsm
+from vocalrep.papers.singer_identity import variants as singers
 from vocalrep.project import VocalrepError
-from vocalrep.training.loop import Run, TrainingState, load_checkpoint, score_run, train
-from vocalrep.training.variants import PROTOCOLS, SINGER_VARIANTS, VARIANTS, stage_starts
+from vocalrep.training.loop import TrainingState, enter_stage, keep_best, train, train_step, validate, watch
+from vocalrep.training.runs import Run, load_checkpoint, save_checkpoint
+from vocalrep.training.variants import Preset, Stage
+
+SECOND = 44_100
+TRACKS = [(f"singer {i}", "train", 1.2 + 0.6 * i) for i in range(8)] + [(f"new {i}", "valid", 4.5) for i in range(6)]
+ALL = [(paper, protocol, name) for paper in (cvsm, singers) for protocol in paper.PROTOCOLS for name in paper.TRAINED]
 
 
 def curve(run):
     return run.history.drop(columns="seconds")
 
 
+def mixed(name, preset, protocol="released", **changes):
+    "A variant of CVSM; `changes` are fields of its schedule."
+    variant = cvsm.variants(cvsm.PROTOCOLS[protocol], preset)[name]
+    return dataclasses.replace(variant, schedule=dataclasses.replace(variant.schedule, **changes))
+
+
+def sung(name, preset, protocol="released", **changes):
+    "A variant of the singer-identity paper on unshifted fragments of half a second."
+    variant = singers.variants(singers.PROTOCOLS[protocol], preset)[name]
+    chain = without_pitch(variant.stages[0].sampling.augmentations)
+    stage = Stage(1, FragmentSampling(SECOND // 2, chain))
+    return dataclasses.replace(variant, stages=(stage,), schedule=dataclasses.replace(variant.schedule, **changes))
+
+
+def short(**fields):
+    "Four batches of fragments in two steps."
+    sizes = dict(steps=2, step_pairs=8, batch=4, validate_every=1, patience=2)
+    return Preset("smoke", Size(30, 3, 8.4), "small-cnn", **{**sizes, **fields})
+
+
+def learn(variant, store, preset, out, **options):
+    options = dict(validator=early_similarity(), device="cpu", progress=False) | options
+    return train(variant, store, preset, out=out, **options)
+
+
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def same(a, b):
+    "Whether two nests of tensors and plain values are equal bit for bit."
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.fixture(scope="module")
+def voices(dry):
+    return dry(TRACKS)
+
+
 @pytest.fixture(scope="module")
 def run(store, tiny, tmp_path_factory):
-    return train("CVSM-AH", store, tiny, out=tmp_path_factory.mktemp("runs") / "AH", device="cpu", progress=False)
+    return learn(mixed("CVSM-AH", tiny), store, tiny, tmp_path_factory.mktemp("runs") / "AH")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_variant_leaves_a_complete_run(variant, protocol, store, tiny, vocals, tiny_singer, tmp_path):
-    mine, short = (vocals, tiny_singer) if variant in SINGER_VARIANTS else (store, dataclasses.replace(tiny, steps=2, step_pairs=16))
-    run = train(variant, mine, short, protocol=protocol, out=tmp_path / "r", device="cpu", progress=False)
-    assert sorted(p.name for p in run.folder.iterdir()) == ["config.json", "encoder.json", "encoder.safetensors", "history.csv", "summary.json"]
-    assert run.config["variant"]["name"] == variant and run.config["protocol"]["name"] == protocol and run.config["provenance"]["packages"]["torch"]
+# ---- runs ----
+
+@pytest.mark.parametrize("paper, protocol, name", ALL, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_variant_leaves_a_complete_run(paper, protocol, name, store, tiny, vocals, tiny_singer, tmp_path):
+    mine, preset = (store, dataclasses.replace(tiny, steps=2, step_pairs=16)) if paper is cvsm else (vocals, tiny_singer)
+    variant = paper.variants(paper.PROTOCOLS[protocol], preset)[name]
+    run = learn(variant, mine, preset, tmp_path / "r", protocol=protocol)
+    files = ["config.json", "encoder.json", "encoder.safetensors", "history.csv", "summary.json"]
+    assert sorted(p.name for p in run.folder.iterdir()) == files
+    assert run.config["variant"]["name"] == name and run.config["protocol"] == protocol
+    assert run.config["provenance"]["packages"]["torch"]
     encoder = run.encoder()
     assert encoder(torch.randn(2, encoder.samples)).shape == (2, encoder.dim)
+    assert encoder.level == variant.stages[0].sampling.scaling
     assert set(run.history.columns) >= {"train_loss", "valid_loss"} and run.history.filter(like="loss").notna().all().all()
-    assert set(score_run(run, mine, split=None, per_clip=1)["mode"]) == ({"vocals"} if variant in SINGER_VARIANTS else {"mixture", "vocals"})
+
+
+def test_the_history_has_its_columns(run):
+    assert list(run.history) == ["step", "pairs", "stage", "learning_rate", "train_loss", "train_accuracy", "valid_loss",
+                                 "valid_accuracy", "eer_mixture", "eer_vocals", "seconds"]
+    assert run.history.step.tolist() == [1, 2, 3, 4] and run.summary["pairs"] == 128
 
 
 def test_same_seed_same_numbers(run, store, tiny, tmp_path):
-    again = train("CVSM-AH", store, tiny, out=tmp_path / "again", device="cpu", progress=False)
-    other = train("CVSM-AH", store, tiny, seed=1, out=tmp_path / "other", device="cpu", progress=False)
+    again = learn(mixed("CVSM-AH", tiny), store, tiny, tmp_path / "again")
+    other = learn(mixed("CVSM-AH", tiny), store, tiny, tmp_path / "other", seed=1)
     pd.testing.assert_frame_equal(curve(again), curve(run), check_exact=True)
     assert not curve(other).equals(curve(run))
 
 
+def test_a_validator_changes_nothing_but_its_columns(run, store, tiny, tmp_path):
+    alone = learn(mixed("CVSM-AH", tiny), store, tiny, tmp_path / "alone", validator=None)
+    both = curve(run).drop(columns=["eer_mixture", "eer_vocals"])
+    pd.testing.assert_frame_equal(curve(alone), both, check_exact=True)
+
+
 PROGRAM = """
-import dataclasses, sys, torch
+import sys, torch
 torch.set_num_threads(1)
-from vocalrep.project import PRESETS
+from vocalrep.data.corpora import Size
 from vocalrep.data.store import Store
+from vocalrep.evaluation.early import early_similarity
+from vocalrep.papers.cvsm.variants import RELEASED, variants
 from vocalrep.training.loop import train
-tiny = dataclasses.replace(PRESETS["smoke"], **eval(sys.argv[3]))
-train("CVSM-AF", Store(sys.argv[1]), tiny, out=sys.argv[2], device="cpu", devices=int(sys.argv[4]), progress=False)
+from vocalrep.training.variants import Preset
+tiny = Preset("smoke", Size(40, 4, 10.0), "small-cnn", **eval(sys.argv[3]))
+train(variants(RELEASED, tiny)["CVSM-AF"], Store(sys.argv[1]), tiny, out=sys.argv[2], validator=early_similarity(),
+      device="cpu", devices=int(sys.argv[4]), progress=False)
 """
 
 
 def launch(store, out, preset, devices=1, **environment):
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(store.folder), str(out), repr(preset), str(devices)], env={**os.environ, **environment},
+    arguments = [str(store.folder), str(out), repr(preset), str(devices)]
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], env={**os.environ, **environment},
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -74,50 +156,54 @@ def test_a_killed_run_resumes_to_the_same_curve(store, tmp_path):
     assert not Run(tmp_path / "killed").complete and len(pd.read_csv(history)) < 6
     process = launch(store, tmp_path / "killed", preset)
     assert process.wait() == 0, process.stdout.read()
-    pd.testing.assert_frame_equal(curve(Run(tmp_path / "killed")), curve(Run(tmp_path / "whole")), check_exact=True)
-    a, b = (Run(tmp_path / name).encoder().state_dict() for name in ("killed", "whole"))
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    killed, whole = (Run(tmp_path / name) for name in ("killed", "whole"))
+    pd.testing.assert_frame_equal(curve(killed), curve(whole), check_exact=True)
+    assert same(dict(killed.encoder().state_dict()), dict(whole.encoder().state_dict()))
 
+
+# ---- several devices ----
 
 RANKS = """
 import sys, torch
 torch.set_num_threads(1)
-import lightning.fabric as lf
-from vocalrep.project import find_preset
+from lightning.fabric import Fabric
+import importlib
+from vocalrep.data.corpora import Size
 from vocalrep.data.store import Store
-from vocalrep.training.loop import TrainingState, _gatherer, leave
-from vocalrep.training.variants import VARIANTS, find_protocol
-import dataclasses
-variant, pairs = VARIANTS[sys.argv[4]], int(sys.argv[5])
-tiny = dataclasses.replace(find_preset("smoke", variant.paper), steps=1, step_pairs=pairs, batch=pairs, shifted_clips=None)
-devices = int(sys.argv[3])
-fabric = lf.Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn" if devices > 1 else "auto")
+from vocalrep.training.loop import TrainingState, gathering, leave
+from vocalrep.training.variants import Preset
+paper, pairs = importlib.import_module(f"vocalrep.papers.{sys.argv[4]}.variants"), int(sys.argv[6])
+tiny = Preset("smoke", Size(30, 3, 8.4), "small-cnn", steps=1, step_pairs=pairs, batch=pairs, validate_every=1, patience=1)
+variant, devices = paper.variants(paper.RELEASED, tiny)[sys.argv[5]], int(sys.argv[3])
+fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn" if devices > 1 else "auto")
 def work(fabric):
-    state = TrainingState(variant, find_protocol("released", variant.paper), tiny, Store(sys.argv[1]), seed=0)
-    if "scaling" in getattr(state.learner.encoder, "spec", {}):
-        state.learner.encoder.scale = lambda x: x / 9    # not by the largest value of each rank's own batch
-    learner, optimizer = fabric.setup(state.learner, state.optimizer)
-    learner.eval()                                   # fixed batch statistics: the loss is then a function of the pairs alone
-    (anchor, positive), = state.recipe.batches(state.sampler.step(), fabric.global_rank, fabric.world_size)
-    assert len(anchor) == pairs // fabric.world_size
-    parts = learner(anchor, positive, **_gatherer(fabric))
+    if "feature_peak" in variant.encoder:
+        variant.encoder["feature_peak"] = "fixed"    # not the largest value of each rank's own batch
+    state = TrainingState(variant, tiny, Store(sys.argv[1]), seed=0, progress=False)
+    learner, optimizer = fabric.setup(state.method, state.optimizer)
+    learner.eval()                                   # fixed batch statistics: the loss is a function of the pairs alone
+    batch, = state.sampler.batches(state.sampler.step(), fabric.global_rank, fabric.world_size)
+    assert len(batch) == pairs // fabric.world_size
+    parts = learner(batch, **gathering(fabric))
     fabric.backward(parts["loss"])
     loss = fabric.all_reduce(parts["loss"].detach(), reduce_op="mean")
     if fabric.is_global_zero:
-        torch.save(dict(loss=loss, gradients=[p.grad for p in state.learner.parameters()]), sys.argv[2])
+        torch.save(dict(loss=loss, gradients=[p.grad for p in state.method.parameters()]), sys.argv[2])
     leave(fabric)
 if __name__ == "__main__":
     fabric.launch(work)
 """
 
 
-@pytest.mark.parametrize("variant,pairs", [("CVSM-AH", 32), ("CONT-VC", 8)])
-def test_two_ranks_share_the_loss_of_one(variant, pairs, store, vocals, tmp_path):
+@pytest.mark.parametrize("paper, variant, pairs", [("cvsm", "CVSM-AH", 32), ("singer_identity", "CONT-VC", 8)])
+def test_two_ranks_share_the_loss_of_one(paper, variant, pairs, store, vocals, tmp_path):
     program = tmp_path / "ranks.py"
     program.write_text(RANKS)
-    folder = (vocals if variant in SINGER_VARIANTS else store).folder
+    folder = (store if paper == "cvsm" else vocals).folder
     for devices in (1, 2):
-        subprocess.run([sys.executable, program, folder, tmp_path / f"{devices}.pt", str(devices), variant, str(pairs)], check=True, capture_output=True)
+        arguments = [folder, tmp_path / f"{devices}.pt", str(devices), paper, variant, str(pairs)]
+        done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (1, 2))
     assert torch.allclose(one["loss"], two["loss"], atol=1e-5)
     for a, b in zip(one["gradients"], two["gradients"]):
@@ -127,92 +213,134 @@ def test_two_ranks_share_the_loss_of_one(variant, pairs, store, vocals, tmp_path
 def test_a_script_trains_on_two_devices(store, tmp_path):
     program = tmp_path / "two.py"
     program.write_text(PROGRAM + "\n")
-    preset = dict(steps=2, step_pairs=32, batch=16, validate_every=1)
-    done = subprocess.run([sys.executable, program, store.folder, tmp_path / "two", repr(preset), "2"], capture_output=True, text=True)
+    preset = dict(steps=2, step_pairs=32, batch=16, validate_every=1, patience=2)
+    arguments = [sys.executable, program, store.folder, tmp_path / "two", repr(preset), "2"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = Run(tmp_path / "two")
     assert run.complete and run.summary["devices"] == 2 and len(run.history) == 2
 
 
-def test_pooling_follows_the_protocol(store, tiny):
-    assert [TrainingState(VARIANTS["COLA"], PROTOCOLS[name], tiny, store, 0).learner.encoder.pooling for name in ("paper", "released")] == ["avg", "max"]
+def test_devices_must_divide_the_batch(store, tiny, tmp_path):
+    with pytest.raises(VocalrepError, match="cannot be shared by 3 devices"):
+        train(mixed("COLA", tiny), store, tiny, devices=3, out=tmp_path / "r", device="cpu")
 
 
-def test_the_paper_preset_takes_the_protocols_steps(store):
-    from vocalrep.project import PRESETS
-    from vocalrep.training.variants import total_steps
-    assert [total_steps(PRESETS["paper"], PROTOCOLS[name]) for name in ("paper", "released")] == [8000, 10_000]
-    assert stage_starts(VARIANTS["CVSM-AF"], 8000) == [0, 6000]
+# ---- schedules and stages ----
 
-
-def test_halving_follows_the_protocol(store, tiny):
-    for name, expected in (("paper", tiny.learning_rate / 2), ("released", tiny.learning_rate)):
-        state = TrainingState(VARIANTS["COLA"], PROTOCOLS[name], tiny, store, 0)
+def test_a_plateau_halves_the_rate_where_the_schedule_says_so(store, tiny):
+    for protocol, expected in (("paper", 1e-3), ("released", 2e-3)):
+        state = TrainingState(mixed("COLA", tiny, protocol), tiny, store, 0)
         for state.step, loss in enumerate((3.0, 3.5, 3.5), start=1):
-            state.watch(loss)
+            watch(state, loss)
         assert state.optimizer.param_groups[0]["lr"] == expected
 
 
-def test_fine_tuning_follows_the_protocol(store, tiny):
-    for name, fresh, rate in (("paper", False, tiny.learning_rate), ("released", True, 5e-4)):
-        state = TrainingState(VARIANTS["CVSM-AF"], PROTOCOLS[name], tiny, store, 0)
+def test_halving_as_if_by_hand(store, tiny):
+    "The running average, its best, and the step of the best; halved after `patience` steps, then waiting anew."
+    preset = dataclasses.replace(tiny, patience=5, validate_every=2)
+    losses = np.random.default_rng(0).normal(3, 0.5, 60)
+    state = TrainingState(mixed("COLA", preset, "paper"), preset, store, 0)
+    rate, average, best, since = 2e-3, None, None, 0
+    for k, loss in enumerate(losses, start=1):
+        state.step = 2 * k
+        watch(state, loss)
+        average = loss if average is None else 0.9 * average + 0.1 * loss
+        if best is None or average < best:
+            best, since = average, state.step
+        if state.step - since >= 5:
+            rate, since = rate / 2, state.step
+        assert state.optimizer.param_groups[0]["lr"] == rate
+    assert rate < 2e-3
+
+
+def test_stages_begin_as_the_schedule_says(store, tiny):
+    for protocol, fresh, rate in (("paper", False, 2e-3), ("released", True, 5e-4)):
+        state = TrainingState(mixed("CVSM-AF", tiny, protocol), tiny, store, 0)
         before = state.optimizer
         state.step = 3
-        assert state.enter_stage() == fresh and (state.optimizer is not before) == fresh
+        assert enter_stage(state) == fresh and (state.optimizer is not before) == fresh
         assert state.optimizer.param_groups[0]["lr"] == rate
-        vocals, accompaniment = state.sampler.step().anchor
+        (vocals, accompaniment), _ = state.sampler.step().views
         assert (vocals.rows == accompaniment.rows).all()                                # real mixtures only
 
 
 def test_the_reduction_scales_the_gradient(store, tiny):
-    import lightning.fabric as lf
-    from vocalrep.training.loop import train_step
-    norms = {}
+    norms, one = {}, dataclasses.replace(tiny, step_pairs=16)
     for reduction in ("mean", "sum"):
-        protocol = dataclasses.replace(PROTOCOLS["released"], reduction=reduction)
-        one = dataclasses.replace(tiny, step_pairs=16)
-        state = TrainingState(VARIANTS["MSCOL"], protocol, one, store, 0)
-        train_step(state, state.learner, lf.Fabric(accelerator="cpu", devices=1), state.optimizer)
-        norms[reduction] = torch.cat([p.grad.flatten() for p in state.learner.parameters()]).norm()
+        state = TrainingState(mixed("MSCOL", one, reduction=reduction), one, store, 0)
+        train_step(state, state.method, fabric(), state.optimizer)
+        norms[reduction] = torch.cat([p.grad.flatten() for p in state.method.parameters()]).norm()
     assert torch.isclose(norms["sum"], 16 * norms["mean"], rtol=1e-3)
 
 
-def test_another_run_in_the_same_folder_is_refused(run, store, tiny):
-    with pytest.raises(VocalrepError, match="holds another run.*seed: 0 there, 3 now"):
-        train("CVSM-AH", store, tiny, seed=3, out=run.folder)
-    with pytest.raises(VocalrepError, match="protocol"):
-        train("CVSM-AH", store, tiny, protocol="paper", out=run.folder)
+def expected_rate(progress, full=3e-4, start=0.01):
+    "Warm-up, then half a cosine."
+    return full * (progress / start if progress < start else (1 + math.cos(math.pi * (progress - start) / (1 - start))) / 2)
 
 
-def test_damaged_and_foreign_files_are_one_error(store, tiny, tmp_path):
-    state = TrainingState(VARIANTS["COLA"], PROTOCOLS["released"], tiny, store, 0)
-    for content in (b"", b"not a checkpoint"):
-        (tmp_path / "checkpoint.pt").write_bytes(content)
-        with pytest.raises(VocalrepError, match="checkpoint.pt cannot be resumed from.*remove it"):
-            load_checkpoint(tmp_path / "checkpoint.pt", state)
-    torch.save(dict(model=torch.zeros(3)), tmp_path / "checkpoint.pt")
-    with pytest.raises(VocalrepError, match="cannot be resumed from"):
-        load_checkpoint(tmp_path / "checkpoint.pt", state)
-    (tmp_path / "config.json").write_text("{half")
-    with pytest.raises(VocalrepError, match="config.json.*damaged"):
-        Run(tmp_path).config
+def test_a_run_has_the_rate_of_its_schedule(voices, monkeypatch):
+    preset = short(steps=4)
+    state = TrainingState(sung("BYOL", preset), preset, voices, seed=0)
+    rates, updates, real = [], [], state.optimizer.step
+
+    def spied(*arguments, **options):
+        rates.append(state.optimizer.param_groups[0]["lr"])
+        return real(*arguments, **options)
+    monkeypatch.setattr(state.optimizer, "step", spied)
+    monkeypatch.setattr(state.method, "after_update", updates.append)
+    for state.step in range(4):
+        train_step(state, state.method, fabric(), state.optimizer)
+    assert updates == [k / 8 for k in range(8)]                              # two batches in each of four steps
+    assert rates == pytest.approx([expected_rate(p) for p in updates])
 
 
-def test_unknown_words_list_the_choices(store):
-    for options, message in ((dict(variant="CVSM-XX"), "CVSM-AH"), (dict(variant="COLA", preset="huge"), "smoke, laptop"), (dict(variant="COLA", protocol="mine"), "paper, released")):
-        with pytest.raises(VocalrepError, match=message):
-            train(**options, store=store)
+def test_without_a_schedule_the_rate_is_constant(voices):
+    for name, protocol, rate, decay in (("CONT", "released", 1e-3, 1e-5), ("BYOL", "paper", 3e-4, 1.5e-6)):
+        state = TrainingState(sung(name, short(), protocol), short(), voices, seed=0)
+        assert state.scheduler is None
+        groups = state.optimizer.param_groups
+        assert [g["lr"] for g in groups] == pytest.approx([rate, rate])
+        assert [g["weight_decay"] for g in groups] == [decay, decay]
 
 
-def test_devices_must_divide_the_batch(store, tiny, tmp_path):
-    with pytest.raises(VocalrepError, match="cannot be shared by 3 devices"):
-        train("COLA", store, tiny, devices=3, out=tmp_path / "r", device="cpu")
+def test_the_optimiser_has_all_but_the_teacher(voices):
+    state = TrainingState(sung("BYOL", short()), short(), voices, seed=0)
+    optimised = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
+    method = state.method
+    assert optimised == {id(p) for part in (method.encoder, method.project, method.predict) for p in part.parameters()}
 
 
-def test_a_run_is_scored_beside_its_untrained_twin(run, store):
-    table = score_run(run, store, split="train", per_clip=2)
-    assert set(table.system) == {"CVSM-AH", "untrained", "mean MFCC"} and len(table) == 18
-    assert table.eer.between(0, 1).all() and table.mnr.between(0, 1).all()
+# ---- validation ----
+
+def test_validation_has_no_augmentation(voices, monkeypatch):
+    import vocalrep.data.fragments as room
+    monkeypatch.setattr(room, "prefetch_augmented", None)                    # would be called
+    state, heard = TrainingState(sung("CONT", short()), short(), voices, seed=0), []
+    state.method.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
+    assert validate(state, state.method, fabric()) == validate(state, state.method, fabric())
+    draw = state.validation_draw
+    names = set(voices.segments["clip"].iloc[draw.views[0][0].rows])
+    assert len(names) == 4 and all(name.startswith("new") for name in names)
+    for view, layers in zip(heard[0].views, draw.views, strict=True):
+        assert torch.equal(view, peak_normalize(mix(voices, layers, SECOND // 2)))
+
+
+def test_artists_with_one_clip_train_but_have_no_early_score(tiny, tmp_path):
+    from vocalrep.data.corpora import studio_corpus
+    from vocalrep.data.prepare import prepare
+    corpus = studio_corpus(artists=20, clips=1, seconds=5.0)
+    single = prepare(corpus, tmp_path / "store", cvsm.SOUND, workers=1, progress=False)
+    preset = dataclasses.replace(tiny, steps=1, step_pairs=16)
+    run = learn(mixed("CVSM-ART", preset), single, preset, tmp_path / "r")
+    assert run.complete and "eer_mixture" not in run.history
+
+
+# ---- what cannot be trained ----
+
+def test_a_corpus_without_validation_tracks_is_one_error(dry):
+    with pytest.raises(VocalrepError, match="valid"):
+        TrainingState(sung("CONT", short()), short(), dry([(f"s{i}", "train", 2.0) for i in range(4)]), seed=0)
 
 
 def test_a_corpus_without_vocals_is_one_error(store, tiny, tmp_path):
@@ -220,14 +348,157 @@ def test_a_corpus_without_vocals_is_one_error(store, tiny, tmp_path):
     silent = Store(store.folder)
     silent.segments["active_vocals"] = False
     with pytest.raises(VocalrepError, match="no segment with vocals in the train split"):
-        train("MSCOL", silent, tiny, out=tmp_path / "r", device="cpu", progress=False)
+        learn(mixed("MSCOL", tiny), silent, tiny, tmp_path / "r")
 
 
-def test_artists_with_one_clip_train_but_cannot_be_scored(tiny, tmp_path):
-    from vocalrep.data.corpora import studio_corpus
-    from vocalrep.data.store import prepare
-    single = prepare(studio_corpus(artists=20, clips=1, seconds=5.0), tmp_path / "store", workers=1, progress=False)
-    run = train("CVSM-ART", single, dataclasses.replace(tiny, steps=1, step_pairs=16), out=tmp_path / "r", device="cpu", progress=False)
-    assert run.complete and "eer_mixture" not in run.history                        # no early score either
-    with pytest.raises(VocalrepError, match="needs two artists with two clips, found 2 artists and 2 clips"):
-        score_run(run, single)
+def test_another_run_in_the_same_folder_is_refused(run, store, tiny):
+    with pytest.raises(VocalrepError, match="holds another run.*seed: 0 there, 3 now"):
+        learn(mixed("CVSM-AH", tiny), store, tiny, run.folder, seed=3)
+    with pytest.raises(VocalrepError, match="protocol"):
+        learn(mixed("CVSM-AH", tiny, "paper"), store, tiny, run.folder, protocol="paper")
+
+
+def test_a_store_of_another_sound_is_refused_and_claims_no_folder(voices, store, tiny, dry, tmp_path):
+    with pytest.raises(VocalrepError, match="CONT is trained on vocals at 44100 .* holds vocals, accompaniment at 16000"):
+        learn(sung("CONT", short()), store, short(), tmp_path / "run")
+    with pytest.raises(VocalrepError, match="COLA is trained on vocals and accompaniment at 16000 .* vocals at 44100"):
+        learn(mixed("COLA", tiny), voices, tiny, tmp_path / "run")
+    with pytest.raises(VocalrepError, match="holds vocals at 16000"):
+        learn(mixed("COLA", tiny), dry(TRACKS[:1], 16000), tiny, tmp_path / "run")
+    assert learn(sung("CONT", short(steps=1)), voices, short(steps=1), tmp_path / "run").complete
+
+
+def test_levels_that_do_not_match_are_one_error(store, tiny):
+    variant = mixed("COLA", tiny)
+    other = dataclasses.replace(variant, encoder={**variant.encoder, "level": "peak"})
+    with pytest.raises(VocalrepError, match="waveforms of level 'unit-norm', and its encoder expects 'peak'"):
+        TrainingState(other, tiny, store, seed=0)
+
+
+def test_keeping_the_best_of_a_score_needs_a_validator(voices):
+    with pytest.raises(VocalrepError, match="'eer_vocals', and nothing computes it"):
+        train(sung("CONT", short(), "paper"), voices, short())
+
+
+# ---- which weights stay, when a run ends, and what an interrupted one does ----
+
+def spoil(monkeypatch, after):
+    "From some step on, training ruins the encoder. Returns what it was after each step."
+    real, seen = loop.train_step, []
+
+    def step(state, *arguments, **options):
+        row = real(state, *arguments, **options)
+        if len(seen) >= after:
+            with torch.no_grad():
+                for p in state.method.encoder.parameters():
+                    p.zero_()
+        seen.append({k: v.clone() for k, v in state.method.encoder.state_dict().items()})
+        return row
+    monkeypatch.setattr(loop, "train_step", step)
+    return seen
+
+
+def test_the_best_encoder_is_the_one_that_stays(voices, monkeypatch, tmp_path):
+    seen, preset = spoil(monkeypatch, after=2), short(steps=4)
+    run = learn(sung("CONT", preset), voices, preset, tmp_path / "run")
+    losses = run.history.valid_loss
+    assert len(seen) == 4 and losses[:2].max() < losses[2:].min()
+    best = int(losses.argmin())
+    assert run.summary["kept_step"] == best + 1 and run.summary["step"] == 4
+    assert same(dict(run.encoder().state_dict()), seen[best]) and not same(seen[best], seen[-1])
+
+
+def test_the_best_encoder_survives_an_interruption(voices, tmp_path):
+    state = TrainingState(sung("CONT", short()), short(), voices, seed=0)
+    state.step = 1
+    keep_best(state, dict(valid_loss=1.0))
+    kept = copy.deepcopy(state.best)
+    with torch.no_grad():
+        for p in state.method.encoder.parameters():
+            p.zero_()
+    assert same(state.best, kept)                                            # a copy, not a view
+    save_checkpoint(tmp_path / "checkpoint.pt", state)
+    other = TrainingState(sung("CONT", short()), short(), voices, seed=9)
+    load_checkpoint(tmp_path / "checkpoint.pt", other)
+    other.step = 2
+    keep_best(other, dict(valid_loss=1.0))                                   # not better
+    assert same(other.best, kept)
+    keep_best(other, dict(valid_loss=0.9))
+    assert other.best["step"] == 2 and other.best["value"] == 0.9
+
+
+def test_what_best_means_is_a_column_of_the_history(voices, store, tiny):
+    rows = [dict(valid_loss=1.0, eer_vocals=0.2), dict(valid_loss=2.0, eer_vocals=0.1), dict(valid_loss=0.5, eer_vocals=0.3)]
+
+    def best(variant, store, preset, rows):
+        state = TrainingState(variant, preset, store, 0)
+        for state.step, row in enumerate(rows, 1):
+            keep_best(state, row)
+        return state.best and state.best["step"]
+    released, paper = (sung("CONT", short(), protocol) for protocol in ("released", "paper"))
+    assert best(released, voices, short(), rows) == 3
+    assert best(paper, voices, short(), rows) == 2
+    unscored = [dict(valid_loss=row["valid_loss"]) for row in rows]          # too few singers for the early score
+    assert best(paper, voices, short(), unscored) == 3
+    assert best(mixed("COLA", tiny), store, tiny, rows) is None              # CVSM keeps the last
+
+
+def test_a_schedule_may_stop_when_the_validation_loss_stalls(voices, monkeypatch, tmp_path):
+    seen, preset = spoil(monkeypatch, after=1), short(steps=5)
+    early, late = (learn(sung("CONT", preset, "paper", stop_on_plateau=stops), voices, preset, tmp_path / str(stops))
+                   for stops in (True, False))
+    assert len(early.history) == 3 and len(late.history) == 5                # a good step, and two without improvement
+    assert early.complete and early.summary["step"] == 3 and early.summary["kept_step"] == 1
+    assert same(dict(early.encoder().state_dict()), seen[0])
+    again = learn(sung("CONT", preset, "paper"), voices, preset, tmp_path / "True")
+    assert again.folder == early.folder and len(seen) == 8                   # nothing is trained again
+
+
+class Killed(BaseException):
+    "As sudden as a signal."
+
+
+@pytest.mark.parametrize("name", ["BYOL", "VICReg"])
+def test_a_killed_run_resumes_to_the_same_curve_and_weights(name, voices, monkeypatch, tmp_path):
+    preset = short(steps=4, validate_every=2, step_pairs=4)
+    whole, real = learn(sung(name, preset), voices, preset, tmp_path / "whole"), loop.train_step
+
+    def until_the_third(state, *arguments, **others):
+        row = real(state, *arguments, **others)
+        if state.step == 2:
+            raise Killed
+        return row
+    monkeypatch.setattr(loop, "train_step", until_the_third)
+    with pytest.raises(Killed):
+        learn(sung(name, preset), voices, preset, tmp_path / "killed")
+    monkeypatch.setattr(loop, "train_step", real)
+    assert (tmp_path / "killed" / "checkpoint.pt").exists() and not (tmp_path / "killed" / "summary.json").exists()
+    torch.manual_seed(99)
+    resumed = learn(sung(name, preset), voices, preset, tmp_path / "killed")
+    pd.testing.assert_frame_equal(curve(resumed), curve(whole), check_exact=True)
+    assert same(dict(resumed.encoder().state_dict()), dict(whole.encoder().state_dict())) and len(whole.history) == 2
+
+
+def test_a_fresh_state_goes_on_bit_for_bit(voices, tmp_path):
+    preset = short(steps=6)
+    states = [TrainingState(sung("BYOL", preset), preset, voices, seed=0)]
+
+    def go(state):
+        row = train_step(state, state.method, fabric(), state.optimizer)
+        state.step += 1
+        return row
+    for _ in range(2):
+        go(states[0])
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, states[0])
+    random = torch.get_rng_state()                                           # of dropout, which this network has none of
+    states.append(TrainingState(sung("BYOL", preset), preset, voices, seed=0))
+    assert not same(*(dict(state.method.teacher.state_dict()) for state in states))
+    torch.manual_seed(7)
+    load_checkpoint(file, states[1])
+    assert torch.equal(torch.get_rng_state(), random)
+    rows = [[go(state) for _ in range(2)] for state in states]
+    assert rows[0] == rows[1] and states[0].step == states[1].step == 4
+    first, second = (state.state_dict() for state in states)
+    assert all(same(dict(first[k]), dict(second[k])) for k in ("method", "optimizer", "scheduler", "sampler"))
+    assert any(name.startswith("teacher.") and name.endswith("running_mean") for name in first["method"])

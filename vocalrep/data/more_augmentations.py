@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'stretch_time', 'change_pitch_naively', 'NaivePitch', 'TimeStretch', 'FormantShift', 'Shift',
-           'TanhDistortion', 'equalizer_band', 'Equalizer', 'ImpulseResponse']
+           'root_mean_square', 'TanhDistortion', 'equalizer_band', 'Equalizer', 'largest', 'ImpulseResponse']
 
-# %% ../../nbs/library/data/08_more_augmentations.ipynb #e748bc49
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #e0ed6343
 import dataclasses
 import functools
 import math
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import Range, Transform, _column, _either_way, _fit, _one_by_one, _seeds, change_pitch
+from .augment import Range, Transform, as_column, draw_either_way, draw_seeds, one_by_one
+from .pitch import change_pitch, fit_length
 
-# %% ../../nbs/library/data/08_more_augmentations.ipynb #255351f5
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #5d8ceb45
 def stretch_time(
     wave: np.ndarray,    # (T,)
     speed: float,        # above 1: faster, shorter
@@ -26,13 +27,13 @@ def stretch_time(
     "Change the tempo and keep the pitch (phase vocoder)."
     from torchaudio.functional import phase_vocoder
     window, hop, length = torch.hann_window(frame), frame // 4, max(1, round(len(wave) / speed))
-    padded = torch.from_numpy(_fit(np.asarray(wave, np.float32), max(len(wave), frame)))
-    spectrum = torch.stft(padded, frame, hop, window=window, return_complex=True)                       # (frame / 2 + 1, F)
-    advance = torch.linspace(0, math.pi * hop, frame // 2 + 1)[:, None]                                 # (frame / 2 + 1, 1)
+    padded = torch.from_numpy(fit_length(np.asarray(wave, np.float32), max(len(wave), frame)))
+    spectrum = torch.stft(padded, frame, hop, window=window, return_complex=True)         # (frame / 2 + 1, F)
+    advance = torch.linspace(0, math.pi * hop, frame // 2 + 1)[:, None]                   # (frame / 2 + 1, 1)
     stretched = torch.istft(phase_vocoder(spectrum, speed, advance), frame, hop, window=window)
-    return _fit(stretched.numpy(), length)
+    return fit_length(stretched.numpy(), length)
 
-
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #b849f6d5
 def change_pitch_naively(
     wave: np.ndarray,    # (T,)
     ratio: float,        # new pitch / old one; the formants move by the same ratio
@@ -41,7 +42,7 @@ def change_pitch_naively(
     from scipy.signal import resample as resample_to
     return resample_to(stretch_time(wave, 1 / ratio), len(wave)).astype(np.float32)
 
-# %% ../../nbs/library/data/08_more_augmentations.ipynb #338f353f
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #c813ce32
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NaivePitch(Transform):
     "Another pitch, the formants moving along: another singer."
@@ -52,9 +53,9 @@ class NaivePitch(Transform):
         return dict(semitones=rng.choice(self.semitones, n))
 
     def apply(self, waves, rate, semitones):
-        return _one_by_one(change_pitch_naively, waves, 2 ** (semitones / 12))
+        return one_by_one(change_pitch_naively, waves, 2 ** (semitones / 12))
 
-
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #8553d70c
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimeStretch(Transform):
     "Faster or slower, the same pitch."
@@ -62,9 +63,11 @@ class TimeStretch(Transform):
     slow = True
 
     def apply(self, waves, rate, speed):
-        return _one_by_one(lambda wave, s: _fit(stretch_time(wave, s), len(wave)), waves, speed)
+        def change(wave, by):
+            return fit_length(stretch_time(wave, by), len(wave))
+        return one_by_one(change, waves, speed)
 
-
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #963f547b
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FormantShift(Transform):
     "The same pitch from a longer or shorter throat: another singer (Praat)."
@@ -72,12 +75,14 @@ class FormantShift(Transform):
     slow = True
 
     def draw(self, rng, n, samples):
-        return dict(ratio=_either_way(rng, self.ratio, n), seed=_seeds(rng, n))
+        return dict(ratio=draw_either_way(rng, self.ratio, n), seed=draw_seeds(rng, n))
 
     def apply(self, waves, rate, ratio, seed):
-        return _one_by_one(lambda wave, r, s: change_pitch(wave, rate, 1.0, 1.0, r, seed=s), waves, ratio, seed)
+        def change(wave, r, s):
+            return change_pitch(wave, rate, 1.0, 1.0, r, seed=s)
+        return one_by_one(change, waves, ratio, seed)
 
-
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #a9432ce0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shift(Transform):
     "Roll in time, with short fades where end meets beginning."
@@ -86,10 +91,16 @@ class Shift(Transform):
 
     def apply(self, waves, rate, share):
         length = waves.shape[1]
-        time, by = torch.arange(length, device=waves.device), _column(np.round(share * length).astype(np.int64), waves)
-        rolled = waves.gather(1, (time - by) % length)                                               # (n, T)
-        seam = (time + 0.5 - by % length).abs() / max(1.0, self.fade * rate)                         # (n, T) distance from the seam, in fades
+        time = torch.arange(length, device=waves.device)
+        by = as_column(np.round(share * length).astype(np.int64), waves)                         # (n, 1)
+        rolled = waves.gather(1, (time - by) % length)                                           # (n, T)
+        seam = (time + 0.5 - by % length).abs() / max(1.0, self.fade * rate)                     # (n, T) in fades
         return rolled * torch.where(by == 0, torch.ones_like(seam), seam.clamp(max=1.0))
+
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #d4979bc5
+def root_mean_square(waves: Tensor) -> Tensor:    # (n, T) -> (n, 1)
+    "The level of each waveform."
+    return waves.square().mean(1, keepdim=True).sqrt()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,13 +109,20 @@ class TanhDistortion(Transform):
     amount: Range = (0.1, 0.2)
 
     def apply(self, waves, rate, amount):
-        clipped = torch.stack([torch.tanh(0.5 / (wave.abs().quantile(1 - 0.99 * a) + 1e-6) * wave) for wave, a in zip(waves, amount.tolist())])
-        level = lambda x: x.square().mean(1, keepdim=True).sqrt()
-        return clipped * level(waves) / level(clipped).clamp(min=1e-9)
+        tops = [wave.abs().quantile(1 - 0.99 * a) + 1e-6 for wave, a in zip(waves, amount.tolist())]
+        clipped = torch.stack([torch.tanh(0.5 / top * wave) for wave, top in zip(waves, tops)])
+        return clipped * root_mean_square(waves) / root_mean_square(clipped).clamp(min=1e-9)
 
-# %% ../../nbs/library/data/08_more_augmentations.ipynb #1abca317
-BANDS = (("low", (42, 95), (0.1, 0.999)), ("bell", (91, 204), (0.5, 5.0)), ("bell", (196, 441), (0.5, 5.0)), ("bell", (421, 948), (0.5, 5.0)), ("bell", (909, 2045), (0.5, 5.0)),
-         ("bell", (1957, 4404), (0.5, 5.0)), ("high", (4216, 9486), (0.1, 0.999)))      # kind, range of the centre in Hz, range of Q (audiomentations)
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #da53b785
+BANDS = (                           # kind, range of the centre in Hz, range of Q (audiomentations)
+    ("low", (42, 95), (0.1, 0.999)),
+    ("bell", (91, 204), (0.5, 5.0)),
+    ("bell", (196, 441), (0.5, 5.0)),
+    ("bell", (421, 948), (0.5, 5.0)),
+    ("bell", (909, 2045), (0.5, 5.0)),
+    ("bell", (1957, 4404), (0.5, 5.0)),
+    ("high", (4216, 9486), (0.1, 0.999)),
+)
 
 
 def equalizer_band(
@@ -117,38 +135,49 @@ def equalizer_band(
     gain, cos, side = 10 ** (decibels / 40), np.cos(angle), np.sin(angle) / (2 * q)
     if kind == "bell":
         rows = 1 + side * gain, -2 * cos, 1 - side * gain, 1 + side / gain, -2 * cos, 1 - side / gain
-    else:                                                                # a high shelf is a low one turned at a quarter of the rate
+    else:                                                    # a high shelf is a low one turned at a quarter of the rate
         turn, root = 1 if kind == "low" else -1, 2 * np.sqrt(gain) * side
         c, more, less = turn * cos, gain + 1, gain - 1
         rows = (gain * (more - less * c + root), turn * 2 * gain * (less - more * c), gain * (more - less * c - root),
                 more + less * c + root, turn * -2 * (less + more * c), more + less * c - root)
     return np.stack(rows, 1) / rows[3][:, None]
 
-
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #cea3f642
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Equalizer(Transform):
     "Seven bands, each a little up or down."
     decibels: Range = (-2.0, 1.0)
 
     def draw(self, rng, n, samples):
-        low, high = np.log1p(np.array([hertz for _, hertz, _ in BANDS]) / 700).T                     # centres are uniform in mel
-        return dict(hertz=700 * np.expm1(rng.uniform(low, high, (n, len(BANDS)))), decibels=rng.uniform(*self.decibels, (n, len(BANDS))),
-                    q=rng.uniform(*np.array([q for _, _, q in BANDS]).T, (n, len(BANDS))))
+        shape = (n, len(BANDS))
+        low, high = np.log1p(np.array([hertz for _, hertz, _ in BANDS]) / 700).T         # centres are uniform in mel
+        hertz = 700 * np.expm1(rng.uniform(low, high, shape))
+        decibels = rng.uniform(*self.decibels, shape)
+        return dict(hertz=hertz, decibels=decibels, q=rng.uniform(*np.array([q for _, _, q in BANDS]).T, shape))
 
     def apply(self, waves, rate, hertz, decibels, q):
         from scipy.signal import sosfilt
         angles = 2 * np.pi * np.minimum(hertz / rate, 0.45)
-        filters = np.stack([equalizer_band(kind, angles[:, k], decibels[:, k], q[:, k]) for k, (kind, *_) in enumerate(BANDS)], 1)   # (n, 7, 6)
-        return _one_by_one(lambda wave, sections: sosfilt(sections, wave).astype(np.float32), waves, filters)
+        kinds = [kind for kind, _, _ in BANDS]
+        bands = [equalizer_band(kind, angles[:, k], decibels[:, k], q[:, k]) for k, kind in enumerate(kinds)]
 
+        def change(wave, sections):
+            return sosfilt(sections, wave).astype(np.float32)
+        return one_by_one(change, waves, np.stack(bands, 1))                                 # filters (n, 7, 6)
 
+# %% ../../nbs/library/data/08_more_augmentations.ipynb #309200bb
 @functools.lru_cache(maxsize=64)
 def _impulse_response(file: str, rate: int) -> Tensor:
     "A recorded room, (T,) mono."
     from vocalrep.data.corpora import read_audio
-    from vocalrep.data.store import resample
+    from vocalrep.data.prepare import resample
     wave, found = read_audio(file)
     return torch.from_numpy(resample(wave.mean(0), found, rate))
+
+
+def largest(waves: Tensor) -> Tensor:    # (n, T) -> (n, 1)
+    "The peak of each waveform."
+    return waves.abs().amax(1, keepdim=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,6 +190,6 @@ class ImpulseResponse(Transform):
 
     def apply(self, waves, rate, which):
         from torchaudio.functional import fftconvolve
-        wet = torch.stack([fftconvolve(wave, _impulse_response(str(self.files[k]), rate).to(wave))[:len(wave)] for wave, k in zip(waves, which)])
-        peak = lambda x: x.abs().amax(1, keepdim=True)
-        return wet * peak(waves) / peak(wet).clamp(min=1e-9)
+        rooms = [_impulse_response(str(self.files[k]), rate).to(waves) for k in which]
+        wet = torch.stack([fftconvolve(wave, room)[:len(wave)] for wave, room in zip(waves, rooms)])
+        return wet * largest(waves) / largest(wet).clamp(min=1e-9)
