@@ -1,6 +1,6 @@
 """Embedding a 30 s clip by ours and by foreign encoders, excerpts in, vectors out.
 
-    python benchmarks/embedding.py
+    python benchmarks/embedding.py [--tiny] [--json FILE]
 
 Every encoder hears the same 30 s of noise as its protocol cuts it: 30 excerpts of 1 s, or 18 of 1.6 s (GE2E), on one
 thread. `Resemblyzer's own` is that package's `embed_utterance`, excerpt by excerpt; MERT is its architecture with
@@ -14,26 +14,25 @@ from functools import partial
 
 import numpy as np
 import torch
-from common import show
+from common import run
 
 from vocalrep.models.encoders import MeanMFCC, build_encoder
 from vocalrep.models.pretrained import GE2E, MERT
 
-ROUNDS = 4
 THEIRS = "GE2E, Resemblyzer's own"
 
 
-def mert_architecture():
+def mert_architecture(**options):
     "MERT with random weights."
     from transformers import HubertConfig, HubertModel
     from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        HubertModel(HubertConfig()).save_pretrained(folder)
+        HubertModel(HubertConfig(**options)).save_pretrained(folder)
         return MERT(folder)
 
 
-def shortest(jobs, rounds=ROUNDS):
+def shortest(jobs, rounds):
     "Shortest seconds of each job, interleaved."
     times = {name: [] for name in jobs}
     for turn in range(rounds + 1):                     # the first round warms up
@@ -59,25 +58,32 @@ def embed_one_by_one(package, waves):
     return np.stack([package.embed_utterance(wave) for wave in waves])
 
 
-@torch.no_grad()
-def main():
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    clip, own = 0.1 * torch.randn(30 * 16000), ("small-cnn", "efficientnet-b0")
+def make_encoders(given):
+    "Ours and foreign ones, by name."
+    own = ("small-cnn",) if given.tiny else ("small-cnn", "efficientnet-b0")
+    smaller = dict(num_hidden_layers=2) if given.tiny else {}
     encoders = {"mean MFCC": MeanMFCC(), **{name: build_encoder(dict(name=name, pooling="max")) for name in own}}
-    encoders |= {"GE2E": GE2E(), "MERT": mert_architecture()}
+    return encoders | {"GE2E": GE2E(), "MERT": mert_architecture(**smaller)}
+
+
+@torch.no_grad()
+def measure(given):
+    "The table."
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    length, rounds = (2, 1) if given.tiny else (30, 4)             # seconds, turns
+    torch.manual_seed(0)
+    clip, encoders = 0.1 * torch.randn(length * 16000), make_encoders(given)
     jobs = {name: partial(embed, encoder.to(device).eval(), excerpts_of(clip, encoder, device))
             for name, encoder in encoders.items()}
     package = encoders["GE2E"].network
     package.device = torch.device(device)
     jobs[THEIRS] = partial(embed_one_by_one, package, excerpts_of(clip, encoders["GE2E"], "cpu").numpy())
-    took = shortest(jobs)
-    rows = [{"encoder": name, "seconds per 30 s clip": took[name], "times real time": 30 / took[name],
+    took = shortest(jobs, rounds)
+    rows = [{"encoder": name, "seconds per clip": took[name], "times real time": length / took[name],
              "faster than GE2E": took["GE2E"] / took[name], "faster than Resemblyzer's own": took[THEIRS] / took[name],
              "faster than MERT": took["MERT"] / took[name]} for name in jobs]
-    show(f"Embedding a 30 s clip, {device}", rows)
+    return {f"Embedding a clip of {length} s, {device}": rows}
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,17 +1,18 @@
 """Decoupled NT-Xent by one matrix product, against a loop over rolled batches.
 
-    python benchmarks/losses.py
+    python benchmarks/losses.py [--tiny] [--json FILE]
 
-120 pairs of 128 dimensions, forward and backward, one thread. The alternative does as the released singer-identity program: it rolls the second view by one row 119 times and takes a cosine similarity each time.
-Both give the same loss and gradient; the ratio is within one run. The GPU, where there is one, follows.
+120 pairs of 128 dimensions, forward and backward, one thread. The alternative does as the released singer-identity
+program: it rolls the second view by one row 119 times and takes a cosine similarity each time. Both give the same loss
+and gradient; the ratio is within one run. The GPU, where there is one, follows.
 """
 import torch
 import torch.nn.functional as F
-from common import seconds, show
+from common import run, seconds
 
 from vocalrep.training.losses import ntxent
 
-BATCH, DIM, TEMPERATURE = 120, 128, 0.2
+DIM, TEMPERATURE = 128, 0.2
 
 
 def rolled(first, second):
@@ -29,27 +30,38 @@ def gradients(loss, views):
     return value, *torch.autograd.grad(value, views)
 
 
-def measure(device):
-    torch.manual_seed(0)
-    views = [F.normalize(torch.randn(BATCH, DIM, device=device), dim=1).requires_grad_() for _ in range(2)]
+def check(views):
+    "Both ways give the same."
     for ours, theirs in zip(gradients(ntxent, views), gradients(rolled, views)):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    took = {}                                       # the loop comes first: the others are measured by it
-    for how, loss, times in ((f"loop over {BATCH - 1} rolled batches", rolled, 1), ("one matrix product", ntxent, 20)):
-        def run():
-            for _ in range(times):
-                gradients(loss, views)
-            wait()
-        took[how] = seconds(run, repeats=9, warm=2) / times
-    loop = next(iter(took.values()))
-    return [dict(device=device, how=how, milliseconds=1e3 * t, ratio=loop / t) for how, t in took.items()]
 
 
-def main():
-    torch.set_num_threads(1)
-    show(f"Decoupled NT-Xent, {BATCH} pairs, {DIM} dimensions, forward + backward", [row for device in ["cpu"] + ["cuda"] * torch.cuda.is_available() for row in measure(device)])
+def repeat(loss, views, times):
+    "So many passes, finished."
+    for _ in range(times):
+        gradients(loss, views)
+    if views[0].is_cuda:
+        torch.cuda.synchronize()
+
+
+def measure_on(device, batch, repeats):
+    "Milliseconds of a pass, by each way on one device."
+    torch.manual_seed(0)
+    views = [F.normalize(torch.randn(batch, DIM, device=device), dim=1).requires_grad_() for _ in range(2)]
+    check(views)
+    loop = seconds(lambda: repeat(rolled, views, 1), repeats, warm=2)
+    product = seconds(lambda: repeat(ntxent, views, 20), repeats, warm=2) / 20
+    ways = {f"loop over {batch - 1} rolled batches": loop, "one matrix product": product}
+    return [dict(device=device, how=how, milliseconds=1e3 * t, ratio=loop / t) for how, t in ways.items()]
+
+
+def measure(given):
+    "The table, for the processor and for the GPU where there is one."
+    batch, repeats = (8, 1) if given.tiny else (120, 9)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    rows = [row for device in devices for row in measure_on(device, batch, repeats)]
+    return {f"Decoupled NT-Xent, {batch} pairs, {DIM} dimensions, forward + backward": rows}
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,6 +1,6 @@
 """The probes at the size of a real test set: 50 artists x 40 clips x 24 excerpts x 1280 dimensions.
 
-    python benchmarks/probes.py
+    python benchmarks/probes.py [--tiny] [--json FILE]
 
 The alternative trains one probe after another, as one usually writes it: an nn.Linear, a loop over shuffled batches of
 64, the same excerpts per epoch, the same patience, the same splits. It is timed once with plain indexing and once with
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from common import show
+from common import run
 
 from vocalrep.evaluation.classifiers import Probe, fit_exact, train_probes
 from vocalrep.evaluation.folds import TEST, TRAIN, VALID, arrange, artist_folds
@@ -90,9 +90,9 @@ def tasks(places, vectors, data, folds):
     gender, _ = timed(lambda: identify_gender(places, vectors, RELEASED, device=DEVICE))
     exact, _ = timed(lambda: fit_exact(data, folds[0]))
     accuracy = table[table.metric == "accuracy"].value.mean()
-    show("Identification", [dict(what=f"artists, 5 repetitions (accuracy {accuracy:.2f}), {DEVICE}", seconds=took),
-                            dict(what=f"gender, 10 folds, {DEVICE}", seconds=gender),
-                            dict(what="artists, exact probe, one repetition", seconds=exact)])
+    return [dict(what=f"artists, 5 repetitions (accuracy {accuracy:.2f}), {DEVICE}", seconds=took),
+            dict(what=f"gender, 10 folds, {DEVICE}", seconds=gender),
+            dict(what="artists, exact probe, one repetition", seconds=exact)]
 
 
 def epochs_of_five(data, folds, epochs=3):
@@ -103,18 +103,19 @@ def epochs_of_five(data, folds, epochs=3):
     batched, _ = timed(lambda: train_probes(data, folds, how, device=DEVICE))
     rows = {"one after another, plain indexing": plain, "one after another, DataLoader": loader,
             f"all at once, {DEVICE}": batched}
-    show(f"Seconds per epoch of five artist probes ({len(data.first) * 8 // 10} segments each)", [
-        dict(how=name, seconds_per_epoch=took / epochs, times_faster=plain / took) for name, took in rows.items()])
+    return [dict(how=name, seconds_per_epoch=took / epochs, times_faster=plain / took) for name, took in rows.items()]
 
 
-def main():
-    torch.set_num_threads(1)
-    places, vectors = invent()
+def measure(given):
+    "The tables."
+    sizes = dict(artists=6, clips=10, excerpts=5, dim=16) if given.tiny else {}
+    places, vectors = invent(**sizes)
     data = arrange(places, vectors)
     folds = artist_folds(data)
-    tasks(places, vectors, data, folds)
-    epochs_of_five(data, folds)
+    each = f"{len(data.first) * 8 // 10} segments each"
+    return {"Identification": tasks(places, vectors, data, folds),
+            f"Seconds per epoch of five artist probes ({each})": epochs_of_five(data, folds, 1 if given.tiny else 3)}
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,22 +1,25 @@
 """Drawing and mixing pairs: a store's gathers against one numpy file per slice.
 
-    python benchmarks/sampling.py
+    python benchmarks/sampling.py [--tiny] [--json FILE]
 
-The alternative is what the released CVSM program does: every 5 s slice of full, vocals and accompaniment is a .npy file; each excerpt loads its files and crops them.
-Both sides run on one thread, from a warm page cache, and make the same CVSM-AH mini-batches of 64 pairs.
+The alternative is what the released CVSM program does: every 5 s slice of full, vocals and accompaniment is a .npy
+file; each excerpt loads its files and crops them. Both sides run on one thread, from a warm page cache, and make the
+same CVSM-AH mini-batches of 64 pairs.
 """
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import seconds, show
+from common import run, seconds
 
 from vocalrep.data.corpora import studio_corpus
-from vocalrep.data.sampling import RULES, PairSampler, mix
-from vocalrep.data.store import Store, prepare
+from vocalrep.data.prepare import prepare
+from vocalrep.data.sampling import PairSampling
+from vocalrep.data.store import Store
+from vocalrep.papers.cvsm.variants import RELEASED, SOUND
 
-BATCH, STEP = 64, 512
+HYBRID = PairSampling("vocals", 0.5, "segment", RELEASED.sampling)
 
 
 def write_slices(store, folder):
@@ -28,44 +31,46 @@ def write_slices(store, folder):
             np.save(folder / f"{row}_{source}.npy", wave)
 
 
-def from_files(folder, pairs):
+def crop(folder, layer, i):
+    "One second of a slice's file."
+    begin = layer.offsets[i]
+    return np.load(folder / f"{layer.rows[i]}_{layer.source}.npy")[begin:begin + 16000]
+
+
+def from_files(folder, draw, w=0.7):
     "The same pairs, one file after another."
-    vocals, accompaniment = pairs.anchor
-    (positive,) = pairs.positive
-    anchors, positives = [], []
-    for i in range(len(pairs)):
-        crop = lambda layer: np.load(folder / f"{layer.rows[i]}_{layer.source}.npy")[layer.offsets[i]:layer.offsets[i] + 16000]
-        w = 0.7
-        anchors.append((1 - w**2) * crop(vocals) + w * crop(accompaniment))
-        positives.append(crop(positive))
+    (vocals, accompaniment), (positive,) = draw.views
+    anchors = [(1 - w**2) * crop(folder, vocals, i) + w * crop(folder, accompaniment, i) for i in range(len(draw))]
+    positives = [crop(folder, positive, i) for i in range(len(draw))]
     return torch.from_numpy(np.stack(anchors)), torch.from_numpy(np.stack(positives))
 
 
-def from_store(store, pairs):
-    return mix(store, pairs.anchor, 16000), mix(store, pairs.positive, 16000)
+def ways(store, slices, step, batch, repeats):
+    "Seconds of a step by each way."
+    write_slices(store, slices)
+    sampler = HYBRID.build(store, step, batch)
+    loaded = HYBRID.build(Store(store.folder).load(), step, batch)
+    draw, drawing = sampler.step(), seconds(sampler.step, repeats)
+    parts = [draw[i:i + batch] for i in range(0, step, batch)]
+    return {"one numpy file per slice": seconds(lambda: [from_files(slices, part) for part in parts], repeats),
+            "store, memory-mapped": seconds(lambda: list(sampler.batches(draw)), repeats) + drawing,
+            "store, held in memory": seconds(lambda: list(loaded.batches(draw)), repeats) + drawing,
+            "drawing only (no audio)": drawing}
 
 
-def main():
-    torch.set_num_threads(1)
+def measure(given):
+    "The table."
+    artists, clips, step, batch, repeats = (6, 2, 16, 8, 1) if given.tiny else (60, 4, 512, 64, 5)
     with tempfile.TemporaryDirectory() as place:
-        place = Path(place)
-        store = prepare(studio_corpus(artists=60, clips=4, seconds=10.0), place / "store", progress=False)
+        corpus, slices = studio_corpus(artists, clips, seconds=10.0), Path(place) / "slices"
+        store = prepare(corpus, Path(place) / "store", SOUND, workers=1 if given.tiny else None, progress=False)
         torch.set_num_threads(1)
-        (place / "slices").mkdir()
-        write_slices(store, place / "slices")
-        sampler = PairSampler(store, "vocals", 0.5, "segment", RULES["released"], STEP)
-        pairs = sampler.step()
-        batches = [pairs[i:i + BATCH] for i in range(0, STEP, BATCH)]
-        loaded = Store(store.folder).load()
-        draw = seconds(sampler.step)
-        files = seconds(lambda: [from_files(place / "slices", b) for b in batches], repeats=3)
-        rows = [dict(how="one numpy file per slice", pairs_per_second=STEP / files, ratio=1.0)]
-        for how, source in (("store, memory-mapped", store), ("store, held in memory", loaded)):
-            took = seconds(lambda: [from_store(source, b) for b in batches]) + draw
-            rows.append(dict(how=how, pairs_per_second=STEP / took, ratio=files / took))
-        rows.append(dict(how="drawing only (no audio)", pairs_per_second=STEP / draw, ratio=files / draw))
-        show("Sampling and mixing pairs, one core", rows)
+        slices.mkdir()
+        took = ways(store, slices, step, batch, repeats)
+    files = took["one numpy file per slice"]
+    return {"Sampling and mixing pairs, one core": [
+        dict(how=how, pairs_per_second=step / t, ratio=files / t) for how, t in took.items()]}
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

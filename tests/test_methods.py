@@ -125,6 +125,19 @@ def test_every_method_trains_in_either_precision(record, kind):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
+def test_bilinear_over_ranks_played_by_one_process():
+    torch.manual_seed(0)
+    method, (anchor, positive) = Bilinear(8).build(Vectors(20)), torch.randn(2, 12, 20)
+    method(Batch((anchor, positive)))["loss"].backward()
+    whole = [p.grad.clone() for p in method.parameters()]
+    method.zero_grad()
+    parts = [method(Batch((anchor[own], positive[own])), gather=lambda _: method.project(positive), rank=rank)["loss"]
+             for rank, own in enumerate(torch.arange(12).split(4))]
+    (sum(parts) / 3).backward()
+    for gradient, parameter in zip(whole, method.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=repr)
 def test_equal_seeds_build_equal_modules(record):
     weights = []

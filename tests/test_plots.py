@@ -1,4 +1,7 @@
-"Figures show what their tables say, whichever systems, modes and gaps these have."
+"Figures show what their tables say, whichever systems, conditions and gaps these have."
+import dataclasses
+from itertools import product
+
 import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -7,11 +10,17 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from vocalrep.papers.cvsm.figures import VERDICTS, draw_artist_distribution, draw_claims, draw_clip_length, draw_low_resource, draw_overlap, draw_overview, draw_projections
-from vocalrep.report.plots import COLOURS, DASHES, MARKERS, draw_scores, draw_table, look, save_figure, styled
+from vocalrep.papers.cvsm.figures import (draw_artist_distribution, draw_clip_length, draw_low_resource, draw_overlap,
+                                          draw_projections)
+from vocalrep.papers.cvsm.overview import draw_overview
+from vocalrep.papers.cvsm.paper import PAPER
+from vocalrep.papers.cvsm.tables import artist_distribution, published_distribution
+from vocalrep.papers.registry import find_papers
 from vocalrep.project import VocalrepError, read_json
-from vocalrep.report.published import artist_distribution, beside_published, published_distribution, published_results
-from vocalrep.training.variants import CVSM_VARIANTS, Stage
+from vocalrep.report.plots import (STYLES, VERDICTS, Mark, draw_beside, draw_claims, draw_dots, draw_scores, look,
+                                   save_figure, save_table, styled, use_styles)
+from vocalrep.report.published import beside_published, published_results
+from vocalrep.training.variants import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -20,76 +29,194 @@ def _closed():
     plt.close("all")
 
 
-def scores(systems=("COLA", "CVSM-AH", "mine"), lengths=(1.0, 5.0, np.nan), fractions=(0.1, 1.0), modes=("mixture", "vocals"), tasks=("artist", "gender")):
-    rng = np.random.default_rng(0)
-    rows = [dict(system=s, seed=seed, mode=m, task=t, metric=metric, normalisation="none", probe="linear", seconds=x, fraction=f, repetition=r, value=rng.uniform(0.2, 0.9))
-            for s in systems for seed in (0, 1) for m in modes for t in tasks for metric in ("accuracy", "macro_f1") for x in lengths for f in fractions for r in range(3)]
+@pytest.fixture
+def known():
+    "The looks of all systems of all papers, and of those that belong to none."
+    for paper in find_papers().values():
+        use_styles(paper.styles)
+    return dict(STYLES)
+
+
+def scores(systems=("COLA", "CVSM-AH", "mine"), lengths=(1.0, 5.0, np.nan), fractions=(0.1, 1.0),
+           conditions=("mixture", "vocals"), tasks=("artist", "gender")):
+    "Random scores, six for each mean."
+    rng, names = np.random.default_rng(0), ("system", "seed", "condition", "task", "metric", "seconds", "fraction")
+    cases = product(systems, (0, 1), conditions, tasks, ("accuracy", "macro_f1"), lengths, fractions)
+    rows = [dict(zip(names, case), normalisation="none", probe="linear", repetition=r, value=rng.uniform(0.2, 0.9))
+            for case in cases for r in range(3)]
     return pd.DataFrame(rows)
 
 
+def deviation(values):
+    return values.std(ddof=0)
+
+
 def summary(table):
-    by = ["system", "mode", "task", "metric", "normalisation", "probe", "seconds", "fraction"]
-    return table.groupby(by, sort=False, dropna=False).value.agg(mean="mean", sd=lambda x: x.std(ddof=0), n="size").reset_index()
+    by = ["system", "condition", "task", "metric", "normalisation", "probe", "seconds", "fraction"]
+    grouped = table.groupby(by, sort=False, dropna=False)
+    return grouped.agg(mean=("value", "mean"), sd=("value", deviation), n=("value", "size")).reset_index()
+
+
+def itself(table):
+    return table
 
 
 def heights(axis):
     return [c.lines[0].get_ydata().astype(float).tolist() for c in axis.containers]
 
 
+def labels(texts):
+    return [t.get_text() for t in texts]
+
+
 def texts(figure):
     return [t.get_text() for axis in figure.axes for t in axis.texts]
 
 
-def overlapping(figure, labels):
+def overlapping(figure, words):
     "Pairs of texts whose boxes touch on the drawn page."
     figure.canvas.draw()
-    boxes = [(t.get_text(), t.get_window_extent()) for axis in figure.axes for t in axis.texts if t.get_text() in labels]
+    boxes = [(t.get_text(), t.get_window_extent()) for axis in figure.axes for t in axis.texts if t.get_text() in words]
     return [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[i + 1:] if x.overlaps(y)]
 
 
-def test_every_system_has_its_own_look():
-    assert set(MARKERS) == set(COLOURS) and len(set(MARKERS.values())) == len(MARKERS) and len(set(COLOURS.values())) == len(COLOURS)
-    assert len(set(DASHES.values())) == len(DASHES) and {"GE2E", "MERT"} <= set(COLOURS)
-    for name in (*COLOURS, "somebody's own"):
+# ---- looks
+
+def test_every_system_has_its_own_look(known):
+    assert len({str(style["marker"]) for style in known.values()}) == len(known)
+    assert len({style["color"] for style in known.values()}) == len(known)
+    dashes = [style["dashes"] for style in known.values() if style.get("dashes")]
+    assert len(set(dashes)) == len(dashes) and {"GE2E", "MERT"} <= set(known)
+    assert {system for paper in find_papers().values() for system in paper.systems} <= set(known)
+    for name in (*known, "somebody's own"):
         assert matplotlib.colors.is_color_like(look(name)["color"]) and look(name) == look(name)
 
 
 def test_a_style_leaves_nothing_behind():
-    before = dict(plt.rcParams)
+    before = dict(plt.rcParams, backend="")
     with styled():
         assert plt.rcParams["axes.grid"]
-    assert {k: v for k, v in plt.rcParams.items() if k != "backend"} == {k: v for k, v in before.items() if k != "backend"}
+    assert dict(plt.rcParams, backend="") == before
 
 
-@pytest.mark.parametrize("form", [lambda t: t, summary])
+# ---- dots
+
+MARKS = dict(ours=Mark("ours", joined=True), mixed=Mark("mixed", filled=False, joined=True),
+             theirs=Mark("theirs", marker="|", color="#777777", reference=True))
+
+
+def dots(*rows):
+    return pd.DataFrame(rows, columns=["panel", "row", "kind", "x"]).assign(system=lambda table: table["row"])
+
+
+def test_dots_stand_where_the_table_says():
+    table = dots(("p", "COLA", "ours", 3.0), ("q", "COLA", "ours", 5.0), ("q", "mine", "mixed", 4.0))
+    figure = draw_dots(table, ["ours", "mine", "COLA"], dict(p="first", q="second"), MARKS, dict(q="title"), ["ours"])
+    places = [[(c.get_label(), *map(float, c.lines[0].get_xydata()[0])) for c in axis.containers]
+              for axis in figure.axes]
+    assert places == [[("ours", 3, 2)], [("mixed", 4, 1), ("ours", 5, 2)]]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["first", "second"] and texts(figure) == []
+    assert [axis.get_title() for axis in figure.axes] == ["", "title"]
+    assert labels(figure.legends[0].get_texts()) == ["ours", "mixed"]
+    bold = [t.get_text() for t in figure.axes[0].get_yticklabels() if t.get_fontweight() == "bold"]
+    assert bold == ["ours"]
+
+
+def test_only_dots_of_ones_own_are_joined_and_count_as_run():
+    table = dots(("p", "COLA", "mixed", 7.0), ("p", "COLA", "ours", 3.0), ("p", "COLA", "theirs", 9.0),
+                 ("p", "MERT", "theirs", 8.0))
+    figure = draw_dots(table, ["COLA", "MERT", "GE2E"], dict(p=""), MARKS)
+    axis = figure.axes[0]
+    drawn_by_errorbar = [line for container in axis.containers for line in container.lines[:1]]
+    lines = [line.get_xdata().tolist() for line in axis.lines if line not in drawn_by_errorbar]
+    assert lines == [[3.0, 7.0]] and texts(figure) == ["not run", "not run"]
+    assert [t.get_position()[1] for t in axis.texts] == [1, 2]
+
+
+@pytest.mark.parametrize("error, whiskers", [(1.0, 1), (0.0, 0), (np.nan, 0)])
+def test_whiskers_need_a_spread(error, whiskers):
+    figure = draw_dots(dots(("p", "COLA", "ours", 3.0)).assign(error=error), ["COLA"], dict(p=""), MARKS)
+    assert len(figure.axes[0].containers[0].lines[2]) == whiskers
+
+
+# ---- tables and first scores
+
+def test_tables_as_pictures(tmp_path):
+    ours = published_results(PAPER, "table3").query("system != 'MERT'")
+    ours = ours.assign(n=5, seeds=1, corpus="studio", role="in-domain", preset="smoke", reduced="", seconds=np.nan,
+                       fraction=1.0, normalisation="none", artists=50, clips=400, trials=0,
+                       probe=np.where(ours.task == "similarity", "", "linear"))
+    extra = ours[ours.system == "COLA"].assign(system="my network", sd=np.nan)
+    beside = beside_published(pd.concat([ours, extra]), PAPER, "table3")
+    figure = draw_beside(beside, PAPER.measured_on)
+    assert len(figure.axes) == 5 and labels(figure.axes[0].get_yticklabels())[-1] == "my network"
+    assert labels(figure.legends[0].get_texts()) == ["here: studio, smoke", "published: Music4All"]
+    assert all(len(axis.containers) == 2 * 7 + 2 for axis in figure.axes)           # MERT once, "my network" once
+    png = save_figure(figure, beside, "table3", "cvsm", tmp_path, preset="smoke")
+    assert {p.suffix for p in png.parent.iterdir()} == {".png", ".svg", ".csv", ".json"}
+    assert len(pd.read_csv(png.with_suffix(".csv"))) == len(beside)
+    assert read_json(png.with_suffix(".json"))["preset"] == "smoke"
+    with pytest.raises(VocalrepError, match="empty"):
+        save_figure(figure, beside[:0], "table3", "cvsm", tmp_path)
+
+
+def test_a_table_without_a_picture_is_saved_with_its_provenance(tmp_path):
+    csv = save_table(pd.DataFrame(dict(x=[0.12345])), "plain", "cvsm", tmp_path, seed=3)
+    assert csv.parent == tmp_path / "cvsm" and csv.read_text().split() == ["x", "0.1235"]
+    assert read_json(csv.with_suffix(".json"))["seed"] == 3
+    assert {p.suffix for p in csv.parent.iterdir()} == {".csv", ".json"}
+
+
+def test_scores_with_an_unknown_system():
+    table = pd.DataFrame([dict(system=s, condition=c, normalisation="none", eer=0.3)
+                          for s in ("CVSM-AH", "my network") for c in ("mixture", "vocals")])
+    assert [len(bars) for bars in draw_scores(table).axes[0].containers] == [2, 2]
+    assert [len(bars) for bars in draw_scores(table[:-1]).axes[0].containers] == [2, 1]     # not scored on vocals
+
+
+@pytest.mark.parametrize("normalisation, expected", [(None, 20), ("none", 30), ("center", 20)])
+def test_bars_of_the_score_table_average_seeds(normalisation, expected):
+    rows = [dict(system="COLA", condition="vocals", normalisation=how, metric=metric, seed=seed, value=x + 0.1 * seed)
+            for how, x in (("none", 0.25), ("center", 0.15)) for metric in ("eer", "mnr") for seed in (0, 1)]
+    table = pd.DataFrame(rows)
+    table.loc[table.metric == "mnr", "value"] = 0.01
+    bars = draw_scores(table, normalisation=normalisation).axes[0].containers[0]
+    assert [bar.get_height() for bar in bars] == [pytest.approx(expected)]
+
+
+# ---- CVSM, figures 3 and 4
+
+@pytest.mark.parametrize("form", [itself, summary])
 def test_clip_length_draws_means_in_order(form):
     table = scores()
     figure = draw_clip_length(form(table))
     assert [a.get_title() for a in figure.axes] == ["artist identification, mixture", "gender identification, mixture"]
-    kept = table[(table.metric == "accuracy") & (table["mode"] == "mixture") & (table.fraction == 1)]
+    kept = table[(table.metric == "accuracy") & (table["condition"] == "mixture") & (table.fraction == 1)]
     for axis, task in zip(figure.axes, ("artist", "gender")):
         for drawn, system in zip(heights(axis), ("COLA", "CVSM-AH", "mine")):
             own = kept[(kept.task == task) & (kept.system == system)]
-            assert np.allclose(drawn, [100 * own[own.seconds == 1].value.mean(), 100 * own[own.seconds == 5].value.mean(), 100 * own[own.seconds.isna()].value.mean()])
-        assert [t.get_text() for t in axis.get_xticklabels()] == ["1", "5", "whole\nclip"]
+            means = own.groupby("seconds", dropna=False).value.mean()                 # whole clips come last
+            assert np.allclose(drawn, 100 * means)
+        assert labels(axis.get_xticklabels()) == ["1", "5", "whole\nclip"]
 
 
-@pytest.mark.parametrize("form", [lambda t: t, summary])
+@pytest.mark.parametrize("form", [itself, summary])
 def test_low_resource(form):
-    table = scores(modes=("vocals",))
+    table = scores(conditions=("vocals",))
     figure = draw_low_resource(form(table))
-    assert len(figure.axes) == 1 and [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["10", "100"]
-    own = table[(table.metric == "accuracy") & (table.task == "artist") & table.seconds.isna() & (table.system == "mine")]
-    assert np.allclose(heights(figure.axes[0])[2], [100 * own[own.fraction == f].value.mean() for f in (0.1, 1.0)])
+    assert len(figure.axes) == 1 and labels(figure.axes[0].get_xticklabels()) == ["10", "100"]
+    own = table[(table.metric == "accuracy") & (table.task == "artist") & table.seconds.isna()
+                & (table.system == "mine")]
+    assert np.allclose(heights(figure.axes[0])[2], 100 * own.groupby("fraction").value.mean())
 
 
-def test_names_at_line_ends_never_touch():
-    table = scores(systems=tuple(COLOURS), tasks=("artist",))
-    table["value"] = 0.5 + 0.001 * table.system.map({s: i for i, s in enumerate(COLOURS)})          # all lines on top of each other
+def test_names_at_line_ends_never_touch(known):
+    table = scores(systems=tuple(known), tasks=("artist",))
+    places = {system: i for i, system in enumerate(known)}
+    table["value"] = 0.5 + 0.001 * table.system.map(places)                     # all lines on top of each other
     table.loc[table.system == "COLA", "value"] = 0.2
     for figure in (draw_clip_length(table), draw_low_resource(table)):
-        for axis in figure.axes:
-            assert {t.get_text() for t in axis.texts} == set(COLOURS)
+        assert all({t.get_text() for t in axis.texts} == set(known) for axis in figure.axes)
         figure.canvas.draw()
         for axis in figure.axes:
             boxes = sorted((Text.get_window_extent(t) for t in axis.texts), key=lambda b: b.y0)
@@ -104,15 +231,23 @@ def test_scores_that_cannot_be_drawn():
         draw_low_resource(pd.concat([summary(table)] * 2))
 
 
+# ---- CVSM, figures 1 and 2
+
 def test_overview_follows_the_records():
-    import dataclasses
-    figure = draw_overview()
-    words = texts(figure)
-    assert all(name in words for name in CVSM_VARIANTS) and words.count("fine-\ntuning") == 1 and words.count("or") == words.count("then") == 1
-    assert words.count("same artist") == words.count("needs artist names") == 2 and words.count("mixture") == 2 and words.count("vocals") == 6        # five positives and a key
-    changed = dataclasses.replace(CVSM_VARIANTS["COLA"], positive="vocals", level="artist", stages=(Stage(0.5, 1), Stage(0.5, 0)))
-    words = texts(draw_overview({"mine": changed}))
-    assert words.count("same artist") == words.count("artificial mixture") == words.count("real mixture") == words.count("then") == 1
+    words = texts(draw_overview())
+    assert all(name in words for name in PAPER.variants())
+    assert words.count("fine-\ntuning") == words.count("or") == words.count("then") == 1
+    assert words.count("same artist") == words.count("needs artist names") == 2
+    assert words.count("mixture") == 2 and words.count("vocals") == 6                 # five positives and a key
+
+
+def test_overview_of_a_variant_of_ones_own():
+    cola = PAPER.variants()["COLA"]
+    pairs = dataclasses.replace(cola.stages[0].sampling, positive="vocals", level="artist", p_artificial=1.0)
+    stages = Stage(0.5, pairs), Stage(0.5, dataclasses.replace(pairs, p_artificial=0.0))
+    words = texts(draw_overview({"mine": dataclasses.replace(cola, stages=stages)}))
+    once = ("same artist", "artificial mixture", "real mixture", "then")
+    assert [words.count(word) for word in once] == [1, 1, 1, 1]
 
 
 def test_overview_texts_do_not_overlap():
@@ -125,60 +260,51 @@ def test_artist_distribution():
     figure = draw_artist_distribution(table, published_distribution(), corpus="tiny")
     curve, points = figure.axes[1].lines
     assert curve.get_ydata().tolist() == [0, 25, 100, 100] and np.allclose(points.get_ydata(), [29.83, 75.74])
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["tiny", "Music4All, published"]
+    assert labels(figure.legends[0].get_texts()) == ["tiny", "Music4All, published"]
     two = pd.concat([table.assign(corpus="a"), table.assign(corpus="b")])
     assert len(draw_artist_distribution(two).axes[0].lines) == 2
 
 
-@pytest.mark.parametrize("systems, labels, columns", [(6, 2, 2), (5, 12, 3), (1, 30, 2)])
-def test_projections(systems, labels, columns):
+# ---- CVSM, figures 5, 6 and 8
+
+@pytest.mark.parametrize("systems, count, columns", [(6, 2, 2), (5, 12, 3), (1, 30, 2)])
+def test_projections(systems, count, columns):
     rng = np.random.default_rng(0)
-    points = pd.DataFrame([dict(system=f"s{s}", label=f"l{i:02}", x=rng.normal(), y=rng.normal()) for s in range(systems) for i in range(labels) for _ in range(4)])
-    scores = pd.DataFrame(dict(system=["s0"], silhouette=[0.04], distance_ratio_inter_over_intra=[0.334]))
-    figure = draw_projections(points, scores, columns)
-    drawn = [a for a in figure.axes if a.collections]
-    assert len(drawn) == systems and all(len(a.collections) == labels for a in drawn)
-    assert np.allclose(drawn[0].collections[1].get_offsets(), points[(points.system == "s0") & (points.label == "l01")][["x", "y"]])
-    assert [t.get_text() for t in drawn[0].texts] == ["silhouette 0.04, ratio inter over intra 0.33"]
-    looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in drawn[0].collections}
-    assert len(looks) == labels
+    points = pd.DataFrame([dict(system=f"s{s}", label=f"l{i:02}", x=rng.normal(), y=rng.normal())
+                           for s, i, _ in product(range(systems), range(count), range(4))])
+    clusters = pd.DataFrame(dict(system=["s0"], silhouette=[0.04], distance_ratio_inter_over_intra=[0.334]))
+    figure = draw_projections(points, clusters, columns)
+    drawn = [axis for axis in figure.axes if axis.collections]
+    assert len(drawn) == systems and [a.get_title("left") for a in drawn] == [f"s{s}" for s in range(systems)]
+    dots = drawn[0].collections[0]
+    assert np.allclose(dots.get_offsets(), points[points.system == "s0"][["x", "y"]])
+    assert labels(drawn[0].texts) == ["silhouette 0.04, ratio inter over intra 0.33"]
+    outlines = [path.vertices.tobytes() for path in dots.get_paths()]
+    looks = [*zip(map(tuple, dots.get_facecolor()), outlines)]                  # four points of each label
+    assert len(set(looks)) == count and all(len(set(looks[k:k + 4])) == 1 for k in range(0, 4 * count, 4))
+    assert labels(figure.legends[0].get_texts()) == [f"l{i:02}" for i in range(count)]
     assert draw_projections(points).axes
 
 
 def test_overlap():
-    table = pd.DataFrame([dict(mode=m, seed=seed, system=a, other=b, share=1.0 if a == b else 0.2 + 0.2 * seed) for m in ("mixture", "vocals") for seed in (0, 1) for a in ("CVSM-A", "COLA") for b in ("CVSM-A", "COLA")])
-    figure = draw_overlap(table)
-    image = figure.axes[0].get_images()[0].get_array()
-    assert np.allclose(image[0, 1], 30) and np.ma.getmaskarray(image)[0, 0] | np.isnan(np.ma.getdata(image)[0, 0])
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["COLA", "CVSM-A"] and texts(figure).count("30") == 4
+    rows = [dict(condition=c, seed=seed, system=a, other=b, share=1.0 if a == b else 0.2 + 0.2 * seed)
+            for c, seed, a, b in product(("mixture", "vocals"), (0, 1), ("CVSM-A", "COLA"), ("CVSM-A", "COLA"))]
+    figure = draw_overlap(pd.DataFrame(rows))
+    square = np.ma.array(figure.axes[0].collections[0].get_array())
+    assert np.allclose(square[0, 1], 30) and np.ma.getmaskarray(square).tolist() == [[True, False], [False, True]]
+    assert labels(figure.axes[0].get_yticklabels()) == ["COLA", "CVSM-A"]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["mixture", "vocals"] and texts(figure).count("30") == 4
 
+
+# ---- claims
 
 def test_claims():
-    table = pd.DataFrame([("a", 0.05, 0.01, 0.09, "holds"), ("b", np.nan, np.nan, np.nan, "not tested"), ("c", -0.02, np.nan, np.nan, "cannot tell"), ("d", -0.2, -0.3, -0.1, "does not hold")],
-                         columns=["claim", "effect", "low", "high", "verdict"])
+    rows = [("a", 0.05, 0.01, 0.09, "holds"), ("b", np.nan, np.nan, np.nan, "not tested"),
+            ("c", -0.02, np.nan, np.nan, "cannot tell"), ("d", -0.2, -0.3, -0.1, "does not hold")]
+    table = pd.DataFrame(rows, columns=["claim", "effect", "low", "high", "verdict"])
     axis = draw_claims(table).axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == [*"abcd"] and [t.get_text().strip() for t in axis.texts] == ["not tested"]
+    assert labels(axis.get_yticklabels()) == [*"abcd"] and [t.get_text().strip() for t in axis.texts] == ["not tested"]
     assert dict(zip(VERDICTS, heights(axis))) == {"holds": [0], "cannot tell": [2], "does not hold": [3]}
     low, high = axis.get_xlim()
     assert low == -high and high > 30
     draw_claims(table[table.verdict == "not tested"])
-
-
-def test_tables_as_pictures(tmp_path):
-    ours = published_results("cvsm", "table3").query("system != 'MERT'").assign(n=5, seeds=1, corpus="studio", preset="smoke", reduced="")
-    extra = ours[ours.system == "COLA"].assign(system="my network", sd=np.nan)
-    beside = beside_published(pd.concat([ours, extra]), "table3")
-    figure = draw_table(beside)
-    assert len(figure.axes) == 5 and [t.get_text() for t in figure.axes[0].get_yticklabels()][-1] == "my network"
-    png = save_figure(figure, beside, "table3", folder=tmp_path, preset="smoke")
-    assert {p.suffix for p in png.parent.iterdir()} == {".png", ".svg", ".csv", ".json"}
-    assert len(pd.read_csv(png.with_suffix(".csv"))) == len(beside) and read_json(png.with_suffix(".json"))["preset"] == "smoke"
-    with pytest.raises(VocalrepError, match="empty"):
-        save_figure(figure, beside[:0], "table3", folder=tmp_path)
-
-
-def test_scores_with_an_unknown_system():
-    table = pd.DataFrame([dict(system=s, mode=m, normalisation="none", eer=0.3) for s in ("CVSM-AH", "my network") for m in ("mixture", "vocals")])
-    assert len(draw_scores(table).axes[0].patches) == 4
-    bars = draw_scores(table[:-1]).axes[0].patches                                     # the network was not scored on vocals
-    assert sum(np.isnan(bar.get_height()) for bar in bars) == 1

@@ -93,7 +93,8 @@ def samplers():
                             drawn = sampler.step()
                             rows += [dict(what=f"{name} {protocol} {k} {split} {j} {side} {i} {layer.source}", digest=digest(layer.rows, layer.offsets, layer.gains.astype(np.float32)))
                                      for side, view in zip(("anchor", "positive"), drawn.views) for i, layer in enumerate(view)]
-                    batches = list(sampler.batches(drawn, seed=[3, 0]))[:2]
+                    training = stage.sampling.build(opened, preset.step_pairs, preset.batch, "train", [3, k])
+                    batches = list(training.batches(drawn, seed=[3, 0]))[:2]
                     rows.append(dict(what=f"{name} {protocol} {k} waves", digest=digest(*(w.numpy() for b in batches for w in b.views))))
     hold_digests("samplers", rows)
 

@@ -6,7 +6,7 @@
 __all__ = ['BLOCK', 'find_tracks', 'find_versions', 'Epochs', 'draw_fragments', 'block_views', 'augment_blocks',
            'FragmentSampling', 'FragmentSampler', 'check_sizes', 'fragment_batches']
 
-# %% ../../nbs/library/data/11_fragments.ipynb #f3a87175
+# %% ../../nbs/library/data/11_fragments.ipynb #3323db54
 import dataclasses
 import itertools
 import json
@@ -25,7 +25,7 @@ from .shifted_pitch import open_shifted
 from .store import Store
 from ..project import VocalrepError
 
-# %% ../../nbs/library/data/11_fragments.ipynb #286ecd71
+# %% ../../nbs/library/data/11_fragments.ipynb #1a257ecf
 def find_tracks(store: Store, split: str) -> pd.DataFrame:
     "The clips of a split that are no versions of others, with `row`, where each begins in `Store.segments`."
     clips = store.clips.assign(row=store.first_rows())
@@ -43,7 +43,7 @@ def find_versions(store: Store, tracks: pd.DataFrame) -> np.ndarray:   # (tracks
                             "fewer than others; join the clips of `data.shifted_pitch.open_shifted` to the store")
     return np.stack(found.loc[tracks["clip"]])
 
-# %% ../../nbs/library/data/11_fragments.ipynb #2cdae26f
+# %% ../../nbs/library/data/11_fragments.ipynb #78b8da64
 class Epochs:
     "Numbers of tracks in whole batches, epoch after epoch."
 
@@ -64,7 +64,7 @@ class Epochs:
         drawn, self.coming = np.split(self.coming, [n])
         return drawn
 
-# %% ../../nbs/library/data/11_fragments.ipynb #6f0fc322
+# %% ../../nbs/library/data/11_fragments.ipynb #d702d9a1
 def draw_fragments(
     tracks: np.ndarray,             # (N,) numbers of tracks
     rows: np.ndarray,               # (tracks,) where each track begins
@@ -80,7 +80,7 @@ def draw_fragments(
         chosen = np.where(rng.random(len(tracks)) < p_shifted, version, chosen)
     return (Layer("vocals", chosen, offsets, np.ones(len(chosen), np.float32)),)
 
-# %% ../../nbs/library/data/11_fragments.ipynb #842f9fa0
+# %% ../../nbs/library/data/11_fragments.ipynb #3cd0fa42
 BLOCK = 16       # pairs at a time
 
 
@@ -104,7 +104,7 @@ def augment_blocks(
         workers = max((os.cpu_count() or 2) - 1, 1)
     return prefetch_augmented(blocks, rate, chain, np.random.default_rng(seed), workers, ahead if workers else 0)
 
-# %% ../../nbs/library/data/11_fragments.ipynb #a5967292
+# %% ../../nbs/library/data/11_fragments.ipynb #d9d38450
 @dataclasses.dataclass(frozen=True)
 class FragmentSampling:
     "Pairs of fragments of one vocal track (singer identity, section 3.2)."
@@ -139,7 +139,7 @@ class FragmentSampling:
         p_shifted = self.pitch.p if self.pitch else 0.0
         return FragmentSampler(store, self.samples, step_pairs, batch, p_shifted, split, seed, chain)
 
-# %% ../../nbs/library/data/11_fragments.ipynb #14815627
+# %% ../../nbs/library/data/11_fragments.ipynb #6368b56e
 class FragmentSampler:
     "Draws steps of pairs of fragments, each pair from one vocal track (singer identity, section 3.2)."
 
@@ -180,7 +180,7 @@ class FragmentSampler:
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.epochs.coming = state["epoch"].numpy().copy()
 
-# %% ../../nbs/library/data/11_fragments.ipynb #3990d353
+# %% ../../nbs/library/data/11_fragments.ipynb #89184613
 def check_sizes(step_pairs: int, batch: int, tracks: int, where: str) -> None:
     "Steps that are no whole batches, and batches larger than the corpus, raise `VocalrepError`."
     if step_pairs % batch:

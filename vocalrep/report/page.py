@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BESIDE', 'TEXTS', 'SAID_ONCE', 'write_page']
 
-# %% ../../nbs/library/report/10_page.ipynb #9b771b73
+# %% ../../nbs/library/report/10_page.ipynb #7bd2d458
 import base64
 import dataclasses
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from .published import KEYS, print_beside
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/10_page.ipynb #a1382ddf
+# %% ../../nbs/library/report/10_page.ipynb #0529dbe4
 def _cells(executed: Path) -> list[dict]:
     "The cells of an executed notebook; none if it is missing."
     return read_json(executed).get("cells", []) if executed.exists() else []
@@ -35,21 +35,21 @@ def _story(executed: Path) -> tuple[str, str]:
     title = next((line.lstrip("# ") for line in lines if line.startswith("# ")), executed.stem)
     return title, " ".join(line.lstrip("> ") for line in lines if line.startswith(">"))
 
-
+# %% ../../nbs/library/report/10_page.ipynb #cfee07fc
 def _said(executed: Path) -> list[str]:
     "The markdown that a finished notebook displayed (its verdicts and remarks)."
     outputs = [output for cell in _cells(executed) for output in cell.get("outputs", [])]
     return ["".join(o["data"]["text/markdown"]) for o in outputs if "text/markdown" in o.get("data", {})]
 
-# %% ../../nbs/library/report/10_page.ipynb #31ef5ae8
+# %% ../../nbs/library/report/10_page.ipynb #e97e3ff6
 def _markup(text: str) -> str:
     "Markdown as html; raw html in it is escaped."
     from mistune import create_markdown
     return create_markdown(escape=True, plugins=["table"])(text)
 
-# %% ../../nbs/library/report/10_page.ipynb #e9d521a3
+# %% ../../nbs/library/report/10_page.ipynb #bdf3cdef
 BESIDE = {"paper", "item", *KEYS, "preset", "n", "ours_mean", "published_mean"}       # columns of a comparison
-TEXTS = {"paper", "item", "role", *KEYS, "preset", "reduced", "published_note"}       # a column without any is no number
+TEXTS = {"paper", "item", "role", *KEYS, "preset", "reduced", "published_note"}       # none of these is a number
 
 
 def _printed(table: pd.DataFrame, file: Path, paper: "Paper") -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _printed(table: pd.DataFrame, file: Path, paper: "Paper") -> dict[str, Any]:
     shape = dict(name=file.name, rows=len(table), shown=len(table), drawn=False)
     return dict(html=print_beside(table, paper).to_html(border=0), **shape)
 
-# %% ../../nbs/library/report/10_page.ipynb #d2cf7a91
+# %% ../../nbs/library/report/10_page.ipynb #ce8ff32d
 def _plain(table: pd.DataFrame, file: Path, drawn: bool, most: int = 60) -> dict[str, Any]:
     "A table as it is: its first rows, without the columns that never change."
     same = [c for c in table if len(table) > 1 and table[c].nunique(dropna=False) == 1]
@@ -68,7 +68,7 @@ def _plain(table: pd.DataFrame, file: Path, drawn: bool, most: int = 60) -> dict
     throughout = {c: table[c].iloc[0] for c in same if pd.notna(table[c].iloc[0])}
     return dict(html=html, name=file.name, rows=len(table), shown=len(shown), drawn=drawn, throughout=throughout)
 
-
+# %% ../../nbs/library/report/10_page.ipynb #704f0b10
 def _table(
     file: Path,        # a csv
     drawn: bool,       # whether a picture shows it too
@@ -78,7 +78,7 @@ def _table(
     table = pd.read_csv(file)
     return _printed(table, file, paper) if BESIDE <= set(table) else _plain(table, file, drawn)
 
-# %% ../../nbs/library/report/10_page.ipynb #23e76c88
+# %% ../../nbs/library/report/10_page.ipynb #9762bf2c
 SAID_ONCE = ("python", "machine", "system", "cores", "revision")
 
 
@@ -89,7 +89,7 @@ def _parameters(outcome: Outcome, files: list[Path]) -> dict[str, Any]:
     parameters = read_stamp(outcome.notebook).get("parameters", {}) | about
     return {k: v for k, v in parameters.items() if v not in ("", None) and k not in ("out", "root")}
 
-
+# %% ../../nbs/library/report/10_page.ipynb #0af9dd31
 def _section(outcome: Outcome, figures: Path, paper: "Paper") -> dict[str, Any]:
     "What the page tells of one notebook."
     title, claim = _story(outcome.notebook)
@@ -102,7 +102,7 @@ def _section(outcome: Outcome, figures: Path, paper: "Paper") -> dict[str, Any]:
                 tables=[_table(file, file.stem in drawn, paper) for file in files if file.suffix == ".csv"],
                 remarks=[_markup(text) for text in remarks], parameters=_parameters(outcome, files))
 
-# %% ../../nbs/library/report/10_page.ipynb #6d3ffbe4
+# %% ../../nbs/library/report/10_page.ipynb #41d4dfd2
 def _template():
     "The page without its contents (`reproduction.html`, in this package)."
     import jinja2
@@ -110,7 +110,7 @@ def _template():
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("reproduction.html")
 
-
+# %% ../../nbs/library/report/10_page.ipynb #66c82781
 def write_page(
     outcomes: Iterable[Outcome],
     page: str | Path,              # the html file

@@ -7,7 +7,7 @@ __all__ = ['STYLES', 'OTHERS', 'STYLE', 'SOURCE_DASHES', 'BESIDE', 'VERDICTS', '
            'draw_history', 'draw_scores', 'Mark', 'draw_dots', 'draw_beside', 'draw_claims', 'save_table',
            'save_figure']
 
-# %% ../../nbs/library/report/06_plots.ipynb #689e2cf1
+# %% ../../nbs/library/report/06_plots.ipynb #00a29011
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ from ..project import VocalrepError, home, provenance, write_json, writing
 from .claims import FAILS, HOLDS, OPEN
 from .published import metric_label
 
-# %% ../../nbs/library/report/06_plots.ipynb #f4ae5c83
+# %% ../../nbs/library/report/06_plots.ipynb #3db507f5
 STYLES: dict[str, dict] = {
     "GE2E": dict(color="#661100", marker="X"),
     "untrained": dict(color="#BBBBBB", marker="."),
@@ -43,9 +43,9 @@ def look(
     style = STYLES.get(system, {})
     colour = style.get("color", OTHERS[sum(map(ord, system)) % len(OTHERS)])
     line = (0, style["dashes"]) if style.get("dashes") else "-"
-    return dict(color=colour, marker=style.get("marker", "p"), linestyle=line)
+    return dict(color=colour, marker=style.get("marker", "p"), linestyle=line, markeredgewidth=0.6)
 
-# %% ../../nbs/library/report/06_plots.ipynb #e1db0038
+# %% ../../nbs/library/report/06_plots.ipynb #e32eb3eb
 STYLE = {"figure.dpi": 80, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.25, "legend.frameon": False, "axes.axisbelow": True, "svg.hashsalt": "vocalrep"}
 
@@ -59,7 +59,7 @@ def styled() -> Iterator[None]:
     if live:
         plt.ion()
 
-# %% ../../nbs/library/report/06_plots.ipynb #9d649792
+# %% ../../nbs/library/report/06_plots.ipynb #9ed591b9
 def draw_spectrogram(
     axis: plt.Axes,
     wave: np.ndarray,      # (T,)
@@ -74,7 +74,7 @@ def draw_spectrogram(
     axis.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
     axis.grid(False)
 
-# %% ../../nbs/library/report/06_plots.ipynb #dcec742a
+# %% ../../nbs/library/report/06_plots.ipynb #ac840031
 SOURCE_DASHES = {"mixture": "-", "vocals": "--"}
 
 
@@ -99,7 +99,7 @@ def draw_history(
         right.legend()
     return fig
 
-# %% ../../nbs/library/report/06_plots.ipynb #9b047cf0
+# %% ../../nbs/library/report/06_plots.ipynb #4070181e
 def _percent(table: pd.DataFrame, metric: str) -> pd.DataFrame:     # columns system, condition, normalisation, percent
     "Means of one metric, whichever way the table holds it."
     value = metric
@@ -108,7 +108,7 @@ def _percent(table: pd.DataFrame, metric: str) -> pd.DataFrame:     # columns sy
     means = table.groupby(["system", "condition", "normalisation"], sort=False)[value].mean()
     return means.mul(100).rename("percent").reset_index()
 
-# %% ../../nbs/library/report/06_plots.ipynb #d82273ce
+# %% ../../nbs/library/report/06_plots.ipynb #7d605d86
 def draw_scores(
     table: pd.DataFrame,               # columns system, condition, normalisation; metric and value, or one per metric
     metric: str = "eer",
@@ -131,7 +131,7 @@ def draw_scores(
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
-# %% ../../nbs/library/report/06_plots.ipynb #3fa1f07e
+# %% ../../nbs/library/report/06_plots.ipynb #64d9e7e1
 @dataclasses.dataclass(frozen=True)
 class Mark:
     "What a kind of dot looks like."
@@ -155,7 +155,7 @@ class Mark:
         "Its entry in the legend."
         return plt.Line2D([], [], label=self.label, **self.style("black", "o"))
 
-# %% ../../nbs/library/report/06_plots.ipynb #67d3f743
+# %% ../../nbs/library/report/06_plots.ipynb #d8ee8bc3
 def _draw_row(axis: plt.Axes, rows: pd.DataFrame, place: int, marks: dict[str, Mark]) -> None:
     "The dots of one row in one panel."
     joined = rows[[marks[kind].joined for kind in rows["kind"]]]
@@ -168,7 +168,7 @@ def _draw_row(axis: plt.Axes, rows: pd.DataFrame, place: int, marks: dict[str, M
         axis.errorbar(row.x, place + mark.shift, xerr=error, elinewidth=0.9, label=row.kind,
                       zorder=1 if mark.reference else 2, **mark.style(own["color"], own["marker"]))
 
-# %% ../../nbs/library/report/06_plots.ipynb #7efdfa75
+# %% ../../nbs/library/report/06_plots.ipynb #2fb63f66
 def _draw_panel(
     axis: plt.Axes, table: pd.DataFrame, rows: list[str], marks: dict[str, Mark], missing: set[str],
 ) -> None:
@@ -187,7 +187,7 @@ def _name_rows(axis: plt.Axes, rows: list[str], headings: set[str]) -> None:
     for tick, name in zip(axis.get_yticklabels(), rows):
         tick.set_fontweight("bold" if name in headings else "normal")
 
-# %% ../../nbs/library/report/06_plots.ipynb #0a91c071
+# %% ../../nbs/library/report/06_plots.ipynb #f72209d9
 def draw_dots(
     table: pd.DataFrame,          # columns panel, row, system, kind (one of `marks`), x, and error where it is known
     rows: list[str],              # from top to bottom
@@ -216,7 +216,7 @@ def draw_dots(
         fig.legend(handles=keys, loc="outside upper center", ncols=4)
     return fig
 
-# %% ../../nbs/library/report/06_plots.ipynb #5120d005
+# %% ../../nbs/library/report/06_plots.ipynb #ea7a4c5b
 BESIDE = {"ours": Mark("here", size=6, shift=-0.15), "published": Mark("published", filled=False, size=5, shift=0.17)}
 
 
@@ -227,7 +227,7 @@ def _beside_dots(beside: pd.DataFrame, kind: str) -> pd.DataFrame:     # what `d
     return pd.DataFrame(dict(panel=own.task + " " + own.metric, row=own.system, system=own.system, kind=kind,
                              x=scale * own[f"{kind}_mean"], error=scale * own[f"{kind}_sd"]))
 
-# %% ../../nbs/library/report/06_plots.ipynb #b07f29a3
+# %% ../../nbs/library/report/06_plots.ipynb #6b4a9584
 def draw_beside(
     beside: pd.DataFrame,      # from `published.beside_published`, one corpus
     measured_on: str = "",     # what the published numbers were measured on
@@ -240,7 +240,7 @@ def draw_beside(
     marks = {kind: dataclasses.replace(BESIDE[kind], label=label) for kind, label in labels.items()}
     return draw_dots(table, list(dict.fromkeys(beside.system)), panels, marks, width=2.3, height=0.36)
 
-# %% ../../nbs/library/report/06_plots.ipynb #e9658350
+# %% ../../nbs/library/report/06_plots.ipynb #57e787db
 VERDICTS = {
     HOLDS: dict(marker="o", color="#0072B2"),
     OPEN: dict(marker="s", color="#777777", markerfacecolor="white"),
@@ -276,7 +276,7 @@ def draw_claims(
         fig.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
-# %% ../../nbs/library/report/06_plots.ipynb #3632b101
+# %% ../../nbs/library/report/06_plots.ipynb #856988aa
 def _place(paper: str, folder: str | Path | None) -> Path:
     "Where a paper's figures go: below this folder, else below the repository's `figures/`."
     return (Path(folder) if folder else home() / "figures") / paper
@@ -298,7 +298,7 @@ def save_table(
     write_json(place / f"{name}.json", dict(**about, **provenance()))
     return place / f"{name}.csv"
 
-# %% ../../nbs/library/report/06_plots.ipynb #033811d1
+# %% ../../nbs/library/report/06_plots.ipynb #01f57b07
 def save_figure(
     figure: plt.Figure,
     table: pd.DataFrame,           # the tidy data behind it

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['notebooks_folder', 'reproduction_folder', 'figures_folder', 'reproduce']
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #0e1413c4
+# %% ../../nbs/library/report/11_reproduction.ipynb #b12c190e
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from .page import write_page
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #4d61a64f
+# %% ../../nbs/library/report/11_reproduction.ipynb #aa082d17
 def notebooks_folder(paper: "Paper") -> Path:
     "Where a paper's notebooks lie: in the repository around the working folder, or the one the package comes from."
     here = Path.cwd()
@@ -32,12 +32,12 @@ def notebooks_folder(paper: "Paper") -> Path:
                         "and around the package): they are part of the repository, not of the installed package, so "
                         "clone it and run the command inside it")
 
-
+# %% ../../nbs/library/report/11_reproduction.ipynb #7f5627f7
 def reproduction_folder(paper: "Paper", corpus: str, preset: str) -> Path:
     "Where a reproduction writes its notebooks and its page."
     return home() / "reproductions" / f"{paper.name}-{corpus}-{preset}"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #d54841a0
+# %% ../../nbs/library/report/11_reproduction.ipynb #acb7f82e
 def figures_folder(
     preset: str,
     out: str | Path | None = "",   # the notebook's parameter: a folder, or empty
@@ -50,7 +50,7 @@ def figures_folder(
         return home() / "reproductions" / f"figures-{corpus}-{preset}"
     return home() / "figures"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #afe2486b
+# %% ../../nbs/library/report/11_reproduction.ipynb #140efa87
 def _check_words(paper: "Paper", corpus: str, root: str | Path, preset: str, protocol: str, only: list[str]) -> None:
     "Stop at a name that does not exist (`VocalrepError`)."
     from vocalrep.data.corpora import CORPORA
@@ -61,7 +61,7 @@ def _check_words(paper: "Paper", corpus: str, root: str | Path, preset: str, pro
     if root and not Path(root).expanduser().is_dir():
         raise VocalrepError(f"root {str(root)!r} is not a folder; give the folder that holds the data")
 
-
+# %% ../../nbs/library/report/11_reproduction.ipynb #eb981e3e
 def _check_sources(sources: Path, names: Iterable[str]) -> None:
     "Stop if a notebook is missing or has no parameters cell (`VocalrepError`)."
     files = [sources / f"{name}.ipynb" for name in names]
@@ -71,7 +71,7 @@ def _check_sources(sources: Path, names: Iterable[str]) -> None:
     for file in files:
         declared_parameters(file)
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #6082a5f1
+# %% ../../nbs/library/report/11_reproduction.ipynb #efb7cbb7
 @contextlib.contextmanager
 def _one_home() -> Iterator[None]:
     "Inside, every process that is started has this home."
@@ -85,13 +85,13 @@ def _one_home() -> Iterator[None]:
         else:
             os.environ["VOCALREP_HOME"] = before
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #870fe672
+# %% ../../nbs/library/report/11_reproduction.ipynb #2e71d4de
 def _report(place: str, outcome: Outcome) -> None:
     "Say how a notebook went."
     line = f"{place} {outcome.name:20} {outcome.status:7} {outcome.seconds:7.1f} s  {outcome.message}"
     print(line.rstrip(), flush=True)
 
-
+# %% ../../nbs/library/report/11_reproduction.ipynb #55944bfd
 def _run_all(
     jobs: dict[str, tuple[Path, Path]],   # notebook -> source, executed copy
     imports: Iterable[str],               # modules that most of them import
@@ -119,7 +119,7 @@ def _run_all(
         stop_kernel(following)
     return outcomes
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #b8344ad8
+# %% ../../nbs/library/report/11_reproduction.ipynb #b6f3b9b3
 def _left_before(
     jobs: dict[str, tuple[Path, Path]],   # notebook -> source, executed copy; not those that are run now
     parameters: dict[str, Any],
@@ -131,7 +131,7 @@ def _left_before(
     found = [earlier_outcome(*files, parameters, figures, library) for files in there]
     return [outcome for outcome in found if outcome]
 
-
+# %% ../../nbs/library/report/11_reproduction.ipynb #2e755712
 def _complain(outcomes: list[Outcome], page: Path) -> None:
     "Name what failed (`VocalrepError`)."
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -141,7 +141,7 @@ def _complain(outcomes: list[Outcome], page: Path) -> None:
             f"{len(failed)} of {len(outcomes)} notebooks failed:", *lines,
             f"the others are on {page}; repair the cause and run the same command again, what is finished is kept"]))
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #986e385d
+# %% ../../nbs/library/report/11_reproduction.ipynb #de2d86d5
 def _parameters(root: str | Path, out: Path, seeds: int | None, out_of_domain: str, **common) -> dict[str, Any]:
     "What every notebook is given: places in full, and only what was asked for."
     folder = str(Path(root).expanduser().resolve()) if root else ""
@@ -149,13 +149,13 @@ def _parameters(root: str | Path, out: Path, seeds: int | None, out_of_domain: s
     asked = {name: value for name, value in optional.items() if value is not None}
     return dict(root=folder, out=str(out)) | common | asked
 
-
+# %% ../../nbs/library/report/11_reproduction.ipynb #2eeda3b0
 def _heading(paper: "Paper", corpus: str, root: str | Path, preset: str) -> str:
     "What a reproduction's page is called."
     where = f"{corpus} ({Path(root).name})" if root else corpus
     return f"{paper.name.upper()} on {where}, preset {preset}"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #07bc714a
+# %% ../../nbs/library/report/11_reproduction.ipynb #d7f38f02
 def reproduce(
     paper: "Paper",
     corpus: str = "studio",

@@ -7,7 +7,7 @@ __all__ = ['TERMS', 'identity', 'Method', 'top_accuracy', 'BilinearMethod', 'Bil
            'UnitLength', 'unit_projection', 'SiameseMethod', 'Siamese', 'Projected', 'teacher_momentum', 'BYOLMethod',
            'BYOL']
 
-# %% ../../nbs/library/training/02_methods.ipynb #0a41ff63
+# %% ../../nbs/library/training/02_methods.ipynb #9f2a724a
 import copy
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from ..project import choose
 from .losses import alignment, bilinear_logits, byol, contrastive_cross_entropy
 from .losses import covariance, invariance, ntxent, uniformity, variance
 
-# %% ../../nbs/library/training/02_methods.ipynb #968aadca
+# %% ../../nbs/library/training/02_methods.ipynb #274b5021
 def identity(x: Tensor) -> Tensor:
     "What `gather` is when there is only one rank."
     return x
@@ -59,7 +59,7 @@ class Method(nn.Module):
     def after_update(self, progress: float) -> None:
         "What happens after an update, at a share of the run in [0, 1); nothing here."
 
-# %% ../../nbs/library/training/02_methods.ipynb #ac3d0d50
+# %% ../../nbs/library/training/02_methods.ipynb #62b909b1
 def top_accuracy(
     logits: Tensor,   # (B, C)
     target: Tensor,   # (B,) column of each row's partner
@@ -67,7 +67,7 @@ def top_accuracy(
     "Share of rows whose own partner scores highest."
     return (logits.detach().argmax(1) == target).float().mean()
 
-# %% ../../nbs/library/training/02_methods.ipynb #3897f162
+# %% ../../nbs/library/training/02_methods.ipynb #fc426475
 class BilinearMethod(Method):
     "Projection, bilinear similarity and contrastive cross-entropy (CVSM, eq. 1)."
 
@@ -94,7 +94,7 @@ class BilinearMethod(Method):
         target = rank * len(y) + torch.arange(len(y), device=y.device)           # (B,)
         return dict(loss=contrastive_cross_entropy(logits, target), accuracy=top_accuracy(logits, target))
 
-# %% ../../nbs/library/training/02_methods.ipynb #11b72d56
+# %% ../../nbs/library/training/02_methods.ipynb #8f1e1474
 @dataclasses.dataclass(frozen=True)
 class Bilinear:
     "Record of `BilinearMethod`."
@@ -105,7 +105,7 @@ class Bilinear:
         "The module, freshly initialised."
         return BilinearMethod(encoder, self.projection, self.start)
 
-# %% ../../nbs/library/training/02_methods.ipynb #85cb229b
+# %% ../../nbs/library/training/02_methods.ipynb #beffa7f3
 def mean_of_views(loss: Callable[..., Tensor], first: Tensor, second: Tensor, **options) -> Tensor:
     "Mean of a single view's loss over two views (B, D)."
     return (loss(first, **options) + loss(second, **options)) / 2
@@ -125,7 +125,7 @@ TERMS: dict[str, Callable[..., Tensor]] = {
     "covariance": functools.partial(sum_of_views, covariance),
 }
 
-# %% ../../nbs/library/training/02_methods.ipynb #ba5cb82a
+# %% ../../nbs/library/training/02_methods.ipynb #ee52bb5f
 @dataclasses.dataclass(frozen=True)
 class Term:
     "A loss on two views, its weight in a sum, and its options."
@@ -137,7 +137,7 @@ class Term:
         "The weighted loss."
         return self.weight * TERMS[choose("loss", self.loss, TERMS)](first, second, **self.options)
 
-# %% ../../nbs/library/training/02_methods.ipynb #6cdf1f77
+# %% ../../nbs/library/training/02_methods.ipynb #5fcedc5b
 class UnitLength(nn.Module):
     "Divide each row by its norm."
 
@@ -149,7 +149,7 @@ def unit_projection(dim: int, projection: int) -> nn.Sequential:
     "SiLU, linear, unit length: (B, dim) to (B, projection) (singer identity, section 3.2)."
     return nn.Sequential(nn.SiLU(), nn.Linear(dim, projection), UnitLength())
 
-# %% ../../nbs/library/training/02_methods.ipynb #0d72fd09
+# %% ../../nbs/library/training/02_methods.ipynb #cbca6abc
 class SiameseMethod(Method):
     "A weighted sum of losses on unit-length projections of two views (singer identity, section 3.3)."
 
@@ -173,7 +173,7 @@ class SiameseMethod(Method):
             loss = sum(term(a, b) for term in self.terms)
         return dict(loss=loss, accuracy=top_accuracy(a @ b.T, torch.arange(len(a), device=a.device)))
 
-# %% ../../nbs/library/training/02_methods.ipynb #fad8a97b
+# %% ../../nbs/library/training/02_methods.ipynb #0ebc47fb
 @dataclasses.dataclass(frozen=True)
 class Siamese:
     "Record of `SiameseMethod`."
@@ -184,7 +184,7 @@ class Siamese:
         "The module, freshly initialised."
         return SiameseMethod(encoder, self.terms, self.projection)
 
-# %% ../../nbs/library/training/02_methods.ipynb #9bcc14e7
+# %% ../../nbs/library/training/02_methods.ipynb #a1690fec
 class Projected(nn.Module):
     "An encoder with a projection on top: what a teacher is."
 
@@ -200,7 +200,7 @@ def teacher_momentum(start: float, progress: float) -> float:
     "From `start` to 1 along half a cosine, at a share of the run (BYOL; singer identity, section 3.3)."
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
 
-# %% ../../nbs/library/training/02_methods.ipynb #66757274
+# %% ../../nbs/library/training/02_methods.ipynb #4caba8d4
 class BYOLMethod(Method):
     "Projection, predictor, and the squared error against a teacher's projections (singer identity, eq. 6; BYOL)."
 
@@ -238,7 +238,7 @@ class BYOLMethod(Method):
         average = get_ema_multi_avg_fn(teacher_momentum(self.record.momentum, progress))
         average(list(self.teacher.parameters()), student, None)
 
-# %% ../../nbs/library/training/02_methods.ipynb #0930cd7d
+# %% ../../nbs/library/training/02_methods.ipynb #2855b9b6
 @dataclasses.dataclass(frozen=True)
 class BYOL:
     "Record of `BYOLMethod`."

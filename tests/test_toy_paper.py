@@ -1,0 +1,86 @@
+"""A new paper is a folder: `toy_papers/toy` holds a sampler, a method, two variants, a task and a claim.
+
+No general room knows of it. It is found, trained, scored and judged as the others are.
+"""
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vocalrep.papers
+from vocalrep.evaluation.tasks import TestCorpus
+from vocalrep.papers import registry
+from vocalrep.project import VocalrepError
+from vocalrep.report.claims import FAILS, HOLDS, OPEN, UNTESTED, test_claims as judge
+from vocalrep.report.paper import train_variant
+from vocalrep.report.scores import SCORE_COLUMNS, evaluate, summarise
+from vocalrep.report.systems import find_systems
+
+FOLDER = Path(__file__).parent / "toy_papers"
+
+
+@pytest.fixture(scope="module")
+def paper():
+    "The toy, while its folder lies beside the others."
+    vocalrep.papers.__path__.append(str(FOLDER))
+    registry.find_papers.cache_clear()
+    yield registry.find_paper("toy")
+    vocalrep.papers.__path__.remove(str(FOLDER))
+    registry.find_papers.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("vocalrep.papers.toy")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def voices(dry):
+    "Two tracks of each of nine singers."
+    tracks = [(f"{split} {k}", split, 10.0) for split in ("train", "valid", "test") for k in range(3) for _ in range(2)]
+    return dry(tracks, rate=16000)
+
+
+@pytest.fixture(scope="module")
+def scores(paper, voices):
+    "Both variants, twice each, and the baseline."
+    systems = find_systems(paper, voices, "smoke", seeds=2, device="cpu", progress=False)
+    assert [system.name for system in systems] == ["TOY-NEAR"] * 2 + ["TOY-FAR"] * 2 + ["mean MFCC"]
+    return evaluate(systems, [TestCorpus("dry", voices)], paper.tasks().values(), device="cpu", progress=False)
+
+
+def test_the_folder_is_found_and_lost_again(paper):
+    assert set(registry.find_papers()) > {"toy"} and registry.paper_of("TOY-FAR") is paper
+    assert {"TOY-NEAR", "TOY-FAR"} <= set(registry.variant_names())
+    assert paper.trained == {"TOY-NEAR", "TOY-FAR"}
+    with pytest.raises(VocalrepError, match="TOY-NEAR, TOY-FAR"):
+        paper.variant("TOY", preset="smoke")
+    vocalrep.papers.__path__.remove(str(FOLDER))
+    registry.find_papers.cache_clear()
+    assert "toy" not in registry.find_papers()
+    vocalrep.papers.__path__.append(str(FOLDER))
+    registry.find_papers.cache_clear()
+
+
+def test_its_variants_are_trained(paper, voices, tmp_path):
+    run = train_variant(paper, "TOY-FAR", voices, "smoke", protocol="paper", out=tmp_path / "run", device="cpu",
+                        progress=False)
+    assert run.complete and run.config["variant"]["method"] == dict(record="Margin", margin=1.0)
+    assert {"train_distance", "valid_distance", "valid_loss"} <= set(run.history) and len(run.history) == 2
+    assert run.encoder()(torch.randn(2, 16000)).shape == (2, run.encoder().dim)
+
+
+def test_it_is_scored(scores, voices):
+    assert tuple(scores) == SCORE_COLUMNS and len(scores) == 5
+    assert scores.value.between(0, 1).all() and set(scores.task) == {"neighbours"}
+    assert set(scores.trained_on[scores.system != "mean MFCC"]) == {voices.about["corpus"]}
+    summary = summarise(scores, "toy", "table1", "smoke").set_index("system")
+    assert list(summary.n) == list(summary.seeds) == [2, 2, 1]
+
+
+def test_its_claim_is_judged(paper, scores):
+    verdict = judge(scores, paper).iloc[0]
+    assert verdict.claim == "near is better" and verdict.comparisons == 2 and verdict.untested == 0
+    assert verdict.verdict in (HOLDS, FAILS, OPEN)
+    better = scores.assign(value=scores.system.map({"TOY-NEAR": 0.9, "TOY-FAR": 0.5, "mean MFCC": 0.4}))
+    assert judge(better, paper, interval="none").verdict[0] == HOLDS
+    assert judge(better.assign(value=-better.value), paper, interval="none").verdict[0] == FAILS
+    assert judge(scores[scores.system == "TOY-FAR"], paper).verdict[0] == UNTESTED
