@@ -40,6 +40,7 @@ def time_files(files: list[Path], folder: Path, repeats: int) -> dict[str, float
 
     def fresh(sound: Sound) -> None:
         prepare(folder_corpus(folder), folder / f"store{next(stores)}", sound, "studio-umx", **options)
+
     ways = {"separation alone (studio-umx)": lambda: [separate(wave[None], 44100, model) for wave in waves],
             "preparing mp3 files (decode, separate, resample, write)": lambda: fresh(Sound()),
             "preparing them as plain mixtures": lambda: fresh(Sound(16000, ("mixture",))),

@@ -69,7 +69,7 @@ def tiny_singer():
 def _sing(row, rate):
     "A voice with its own pitch that trembles and never pauses: no sample of it is zero."
     import numpy as np
-    from vocalrep.data.corpora import Recording
+    from vocalrep.data.recordings import Recording
     t = np.arange(round(row["seconds"] * rate)) / rate
     phase = 2 * np.pi * row["pitch"] * t - np.cos(2 * np.pi * 5 * t)
     voice = (0.2 * np.sin(phase) + 0.1 * np.sin(3 * phase)) * (1 + 0.3 * np.sin(2 * np.pi * 0.7 * t + row["pitch"]))
@@ -80,7 +80,7 @@ def _sing(row, rate):
 def dry(tmp_path_factory):
     "Makes stores of dry voices: one (singer, split, seconds) for each track."
     import pandas as pd
-    from vocalrep.data.corpora import Corpus
+    from vocalrep.data.recordings import Corpus
     from vocalrep.data.prepare import prepare
     from vocalrep.data.store import Sound
 

@@ -72,7 +72,7 @@ def test_an_error_is_one_line():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("prepare", "music4all", "--root", "/no/such place"), "not a folder"),
+    (("prepare", "music4all", "--paper", "cvsm", "--root", "/no/such place"), "not a folder"),
     (("score", "/no/such/run"), "/no/such/run"),
     (("reproduce", "cvsn"), "choose one of: cvsm, singer_identity")])
 def test_errors_of_every_verb_are_one_line(arguments, message, monkeypatch, capsys):
@@ -85,7 +85,7 @@ def test_errors_of_every_verb_are_one_line(arguments, message, monkeypatch, caps
 
 
 def test_prepare_and_score_a_folder(music, tmp_path):
-    about = ("prepare", "folder", "--root", music, "--store", tmp_path / "störe")
+    about = ("prepare", "folder", "--paper", "cvsm", "--root", music, "--store", tmp_path / "störe")
     done = vocalrep(*about, "--separator", "studio-umx", "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "6 clips" in done.stdout and "skipped 7 clips" in done.stdout and "100%" in done.stderr

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocalrep.data.corpora import (CORPORA, SPLITS, Size, fill_splits, folder_corpus, load_corpus, music4all_corpus,
-                                   read_splits, split_artists, split_tags, studio_corpus, tabulate, techniques_corpus,
-                                   with_splits)
+from vocalrep.data.corpora import (
+    CORPORA, Size, folder_corpus, load_corpus, music4all_corpus, studio_corpus, techniques_corpus)
+from vocalrep.data.recordings import (
+    SPLITS, fill_splits, read_splits, split_artists, split_tags, tabulate, with_splits)
 from vocalrep.project import VocalrepError
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from vocalrep.data import prepare as room
-from vocalrep.data.corpora import (Corpus, Recording, Size, folder_corpus, music4all_corpus, studio_corpus,
-                                   tabulate)
+from vocalrep.data.corpora import Size, folder_corpus, music4all_corpus, studio_corpus
+from vocalrep.data.recordings import Corpus, Recording, tabulate
 from vocalrep.data.prepare import open_store, prepare, resample, separated_stems, separation_targets, store_folder
 from vocalrep.data.store import Sound, Store
 from vocalrep.project import VocalrepError, home
@@ -74,7 +74,7 @@ def _unreachable(*arguments, **options):
 
 
 def test_stored_mixture_is_the_file(music, tmp_path):
-    from vocalrep.data.corpora import read_audio
+    from vocalrep.data.recordings import read_audio
     wave, rate = read_audio(music / "Zoë/loud.wav")
     expected = resample(wave.mean(0), rate, 16000)[:80000]
     for name, sound in (("two", Sound()), ("plain", PLAIN)):

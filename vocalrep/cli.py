@@ -6,7 +6,7 @@
 __all__ = ['app', 'CORPUS_HELP', 'CorpusName', 'Root', 'PresetName', 'StoreFolder', 'Splits', 'Protocol', 'Device', 'Separator',
            'prepare', 'train', 'score', 'reproduce', 'main']
 
-# %% ../nbs/library/99_cli.ipynb #9ab555be
+# %% ../nbs/library/99_cli.ipynb #c5a93983
 import os
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 
 from .project import VocalrepError
 
-# %% ../nbs/library/99_cli.ipynb #cd48e209
+# %% ../nbs/library/99_cli.ipynb #85b21fbc
 app = typer.Typer(help="Hearing who is singing: prepare a corpus, train an encoder, score it, reproduce a paper.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,12 +31,12 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Separator = Annotated[str, typer.Option(help="true, umxl, umxhq, studio-umx, or a folder in open-unmix's layout; "
                                              "auto: true stems where the corpus has them, else umxl.")]
 
-# %% ../nbs/library/99_cli.ipynb #9f82bcef
+# %% ../nbs/library/99_cli.ipynb #f009627e
 @app.command()
 def prepare(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
+    paper: Annotated[str, typer.Option(help="Whose sound: a paper's short name.")],
     root: Root = "", preset: PresetName = "laptop",
-    paper: Annotated[str, typer.Option(help="Whose sound: a paper's short name.")] = "cvsm",
     separator: Separator = "auto", store: StoreFolder = None, splits: Splits = "",
     workers: Annotated[Optional[int], typer.Option(help="Processes; one per core if not given.")] = None,
     device: Device = "cpu",
@@ -54,10 +54,10 @@ def prepare(
     if about["skipped"]:
         print(f"skipped {about['skipped']} clips, with reasons in {prepared.folder / 'skipped.csv'}")
 
-# %% ../nbs/library/99_cli.ipynb #f8617ac5
+# %% ../nbs/library/99_cli.ipynb #2647af73
 @app.command()
 def train(
-    variant: Annotated[str, typer.Argument(help="A trained system of any paper, such as CVSM-AH or BYOL.")],
+    variant: Annotated[str, typer.Argument(help="A trained system of any paper; a wrong name lists them.")],
     corpus: CorpusName = "studio", root: Root = "", preset: PresetName = "laptop", seed: int = 0,
     protocol: Protocol = "released", device: Device = "auto",
     devices: Annotated[int, typer.Option(help="How many devices share each batch.")] = 1,
@@ -76,7 +76,7 @@ def train(
         print(f"{run.folder}: loss {s['train_loss']:.2f} (validation {s['valid_loss']:.2f}) after {s['pairs']} pairs "
               f"in {s['seconds']:.0f} s, {s['encoder']}")
 
-# %% ../nbs/library/99_cli.ipynb #1ff8852b
+# %% ../nbs/library/99_cli.ipynb #45b86d4c
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
@@ -100,10 +100,10 @@ def score(
     table = score_run(trained, prepared, None if split == "all" else split, per_clip, pick_device(device))
     print(table.assign(eer=(100 * table.eer).round(1), mnr=(100 * table.mnr).round(1)).to_string(index=False))
 
-# %% ../nbs/library/99_cli.ipynb #aef78685
+# %% ../nbs/library/99_cli.ipynb #ab977437
 @app.command()
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="A paper's short name, such as cvsm or singer_identity.")] = "cvsm",
+    paper: Annotated[str, typer.Argument(help="A paper's short name; a wrong one lists them.")],
     corpus: CorpusName = "studio", root: Root = "", preset: PresetName = "laptop",
     seed: Annotated[int, typer.Option(help="Of the first training.")] = 0,
     seeds: Annotated[Optional[int], typer.Option(help="Trainings of each variant; as each notebook says if not "
@@ -122,7 +122,7 @@ def reproduce(
     print(reproduce_paper(find_paper(paper), corpus, root, preset, seeds, protocol, seed, device, out, only,
                           ";".join(out_of_domain or [])))
 
-# %% ../nbs/library/99_cli.ipynb #f13b2dc3
+# %% ../nbs/library/99_cli.ipynb #9f33feb2
 def main() -> None:
     "The command: our own errors are one line, without a traceback."
     try:

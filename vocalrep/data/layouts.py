@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .corpora import (AUDIO_SUFFIXES, Corpus, Recording, existing_folder, read_audio, read_genders,
-                                   tabulate)
+from .recordings import (
+    AUDIO_SUFFIXES, Corpus, Recording, existing_folder, read_audio, read_genders, tabulate)
 from ..project import VocalrepError
 
 # %% ../../nbs/library/data/02_layouts.ipynb #3cd874c5

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .corpora import Corpus, Recording, Size, load_corpus
+from .corpora import Size, load_corpus
+from .recordings import Corpus, Recording
 from .segments import count_segments, fit_length, measure_segments, shorten_silences
 from .store import MINIMUM_SECONDS, QUIET, Sound, Store
 from ..project import VocalrepError, alone, home, read_json, versions, write_json, writing

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .augment import PitchShift, shifted
-from .corpora import Corpus, Recording
+from .recordings import Corpus, Recording
 from .prepare import prepare
 from .store import Sound, Store
 

@@ -8,7 +8,7 @@ __all__ = ['Validator', 'updates_per_step', 'progress_at', 'warm_up_and_cosine',
            'set_learning_rate', 'train_step', 'validate', 'watch', 'keep_best', 'train', 'connect', 'use_gpu',
            'train_until_done', 'record', 'write_history', 'finish', 'leave']
 
-# %% ../../nbs/library/training/06_loop.ipynb #4e5eeb11
+# %% ../../nbs/library/training/06_loop.ipynb #64ae7483
 import contextlib
 import dataclasses
 import math
@@ -30,7 +30,7 @@ from .methods import Method
 from .runs import Run, claim_run, load_checkpoint, make_config, run_folder, save_checkpoint
 from .variants import Preset, Schedule, Variant, check_store, stage_starts
 
-# %% ../../nbs/library/training/06_loop.ipynb #7c5016a9
+# %% ../../nbs/library/training/06_loop.ipynb #152530e9
 def updates_per_step(preset: Preset) -> int:
     "How many mini-batches, and so updates, a step has."
     return preset.step_pairs // preset.batch
@@ -48,7 +48,7 @@ def warm_up_and_cosine(progress: float, warm_up: float) -> float:
         return progress / warm_up
     return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
-# %% ../../nbs/library/training/06_loop.ipynb #5c7bbc21
+# %% ../../nbs/library/training/06_loop.ipynb #f7e3e9f2
 def make_scheduler(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
@@ -74,7 +74,7 @@ def running_average(average: dict | None, loss: float, step: int) -> dict[str, f
         return dict(value=value, best=value, since=step)
     return {**average, "value": value}
 
-# %% ../../nbs/library/training/06_loop.ipynb #a52778dc
+# %% ../../nbs/library/training/06_loop.ipynb #1568583a
 def make_optimizer(method: Method, schedule: Schedule, learning_rate: float) -> torch.optim.Adam:
     "A fresh Adam: `learning_rate` for the encoder, `head_rate` times that for the head."
     encoder = list(method.encoder.parameters())
@@ -83,7 +83,7 @@ def make_optimizer(method: Method, schedule: Schedule, learning_rate: float) -> 
     groups = [dict(params=encoder, lr=learning_rate), dict(params=head, lr=learning_rate * schedule.head_rate)]
     return torch.optim.Adam(groups, eps=schedule.eps, weight_decay=schedule.weight_decay)
 
-# %% ../../nbs/library/training/06_loop.ipynb #f3a6164c
+# %% ../../nbs/library/training/06_loop.ipynb #0dc1c6a1
 class TrainingState:
     "All that changes during a run."
     PLAIN = ("step", "stage", "seconds", "average", "best", "history")     # saved as they are
@@ -122,7 +122,7 @@ class TrainingState:
         "Go on from what `state_dict` gave."
         resume(self, state)
 
-# %% ../../nbs/library/training/06_loop.ipynb #2ec18fcf
+# %% ../../nbs/library/training/06_loop.ipynb #dd8787ac
 def check_levels(variant: Variant, encoder: Encoder) -> None:
     "Samplers that give other levels than the encoder expects raise `VocalrepError`."
     for stage in variant.stages:
@@ -130,7 +130,7 @@ def check_levels(variant: Variant, encoder: Encoder) -> None:
             raise VocalrepError(f"{variant.name} would be trained on waveforms of level {stage.sampling.scaling!r}, "
                                 f"and its encoder expects {encoder.level!r}; give both the same")
 
-# %% ../../nbs/library/training/06_loop.ipynb #4804c96f
+# %% ../../nbs/library/training/06_loop.ipynb #fc80fe9f
 def begin_stage(state: TrainingState) -> None:
     "The samplers and the schedule of the present stage."
     preset, stage, k = state.preset, state.variant.stages[state.stage], state.stage
@@ -154,7 +154,7 @@ def enter_stage(state: TrainingState) -> bool:
     begin_stage(state)
     return rate is not None
 
-# %% ../../nbs/library/training/06_loop.ipynb #998282e3
+# %% ../../nbs/library/training/06_loop.ipynb #9958c4fe
 def resume(state: TrainingState, saved: dict[str, Any]) -> None:
     "Go on from what `TrainingState.state_dict` gave."
     for name in TrainingState.PLAIN:
@@ -167,7 +167,7 @@ def resume(state: TrainingState, saved: dict[str, Any]) -> None:
         state.scheduler.load_state_dict(saved["scheduler"])
     torch.set_rng_state(saved["random"].cpu())
 
-# %% ../../nbs/library/training/06_loop.ipynb #eec88dc6
+# %% ../../nbs/library/training/06_loop.ipynb #dfcdc30a
 def gathering(fabric) -> dict[str, Any]:
     "How a method reaches the views of other ranks: its options `rank` and `gather`."
     if fabric.world_size == 1:
@@ -181,7 +181,7 @@ def set_learning_rate(state: TrainingState, update: int) -> None:
         while state.scheduler.last_epoch < update - state.first_update:
             state.scheduler.step()
 
-# %% ../../nbs/library/training/06_loop.ipynb #db113ca4
+# %% ../../nbs/library/training/06_loop.ipynb #6e0b0862
 def train_step(state: TrainingState, learner: nn.Module, fabric, optimizer, bar=None) -> dict[str, float]:
     "One step: draw pairs, and update once per mini-batch. Returns the means of what the method logs."
     learner.train()
@@ -205,7 +205,7 @@ def train_step(state: TrainingState, learner: nn.Module, fabric, optimizer, bar=
     means = torch.stack(totals).mean(0).tolist()
     return {f"train_{name}": mean for name, mean in zip(state.method.logged, means)}
 
-# %% ../../nbs/library/training/06_loop.ipynb #cad103e0
+# %% ../../nbs/library/training/06_loop.ipynb #1cae0e26
 Validator = Callable[[Encoder, Store], dict[str, float]]
 
 
@@ -220,7 +220,7 @@ def validate(state: TrainingState, learner: nn.Module, fabric, validator: Valida
     row = {f"valid_{name}": float(torch.stack([v[name] for v in values]).mean()) for name in state.method.logged}
     return row if validator is None else {**row, **validator(state.method.encoder, state.store)}
 
-# %% ../../nbs/library/training/06_loop.ipynb #8b4c443e
+# %% ../../nbs/library/training/06_loop.ipynb #9a7eda33
 def watch(state: TrainingState, loss: float) -> None:
     "Follow the validation loss, and tell a schedule that waits for a plateau."
     state.average = running_average(state.average, loss, state.step)
@@ -238,7 +238,7 @@ def keep_best(state: TrainingState, row: dict[str, float]) -> None:
         weights = {k: v.detach().cpu().clone() for k, v in state.method.encoder.state_dict().items()}
         state.best = dict(step=state.step, value=value, encoder=weights)
 
-# %% ../../nbs/library/training/06_loop.ipynb #b0c7cbd1
+# %% ../../nbs/library/training/06_loop.ipynb #00a58977
 def train(
     variant: Variant,
     store: Store,                          # a prepared corpus
@@ -268,7 +268,7 @@ def train(
             train_until_done(run, state, validator, pick_device(device), devices, progress)
     return run
 
-# %% ../../nbs/library/training/06_loop.ipynb #104b87ee
+# %% ../../nbs/library/training/06_loop.ipynb #74cee21d
 def connect(state: TrainingState, device: str, devices: int):
     "Lightning Fabric for these devices, with the processes of other ranks launched."
     from lightning.fabric import Fabric
@@ -287,7 +287,7 @@ def use_gpu(state: TrainingState, device: torch.device, devices: int) -> None:
         if 2 * store.base[-1] < torch.cuda.mem_get_info(device)[0] / 2:
             store.load(str(device))
 
-# %% ../../nbs/library/training/06_loop.ipynb #38e9ed65
+# %% ../../nbs/library/training/06_loop.ipynb #a9190f51
 def train_until_done(run: Run, state: TrainingState, validator, device: str, devices: int, progress: bool) -> None:
     "The loop itself."
     from tqdm import tqdm
@@ -318,7 +318,7 @@ def train_until_done(run: Run, state: TrainingState, validator, device: str, dev
         finish(run, state, devices, str(fabric.device))
     leave(fabric)
 
-# %% ../../nbs/library/training/06_loop.ipynb #ed10ed11
+# %% ../../nbs/library/training/06_loop.ipynb #d5ea71e5
 def record(state: TrainingState, row: dict[str, float]) -> None:
     "Act on a validation, and append it to the history."
     watch(state, row["valid_loss"])
@@ -333,7 +333,7 @@ def write_history(run: Run, state: TrainingState) -> None:
     with writing(run.folder / "history.csv") as temporary:
         pd.DataFrame(state.history).to_csv(temporary, index=False)
 
-# %% ../../nbs/library/training/06_loop.ipynb #b5d5a633
+# %% ../../nbs/library/training/06_loop.ipynb #65ea4452
 def finish(run: Run, state: TrainingState, devices: int, device: str) -> None:
     "Write the encoder, then the summary that declares the run complete, then drop the checkpoint."
     encoder, last = state.method.encoder, {k: v for k, v in state.history[-1].items() if k != "seconds"}

@@ -6,7 +6,7 @@
 __all__ = ['Run', 'run_folder', 'plain', 'make_config', 'differences', 'names_only', 'claim_run', 'save_checkpoint',
            'load_checkpoint']
 
-# %% ../../nbs/library/training/05_runs.ipynb #77b65b56
+# %% ../../nbs/library/training/05_runs.ipynb #726e8a51
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..models.encoders import Encoder, load_encoder
 from ..project import VocalrepError, home, provenance, read_json, write_json, writing
 from .variants import Preset, Variant
 
-# %% ../../nbs/library/training/05_runs.ipynb #fe9d7cd0
+# %% ../../nbs/library/training/05_runs.ipynb #d40f9399
 @dataclasses.dataclass(frozen=True)
 class Run:
     "A trained variant on disk."
@@ -52,7 +52,7 @@ class Run:
                                 "or go on with the same `vocalrep train` command")
         return load_encoder(self.folder, device)
 
-# %% ../../nbs/library/training/05_runs.ipynb #cc600069
+# %% ../../nbs/library/training/05_runs.ipynb #483ce6d7
 def run_folder(
     variant: str,           # names
     corpus: str,
@@ -64,7 +64,7 @@ def run_folder(
     usual = protocol in ("", "released")
     return home() / "runs" / "-".join([variant, corpus, preset, *([] if usual else [protocol]), f"s{seed}"])
 
-# %% ../../nbs/library/training/05_runs.ipynb #cfb115ae
+# %% ../../nbs/library/training/05_runs.ipynb #efdf9281
 def plain(value: Any) -> Any:
     "Records, tuples and paths as JSON has them."
     if dataclasses.is_dataclass(value):
@@ -82,7 +82,7 @@ def make_config(variant: Variant, preset: Preset, store: Store, seed: int, proto
     records = dict(variant=plain(variant), protocol=protocol, preset=plain(preset))
     return {**records, "corpus": plain(store.identity), "seed": seed}
 
-# %% ../../nbs/library/training/05_runs.ipynb #66c0e1cd
+# %% ../../nbs/library/training/05_runs.ipynb #e64765e9
 def differences(there: Any, now: Any, path: str = "") -> list[str]:
     "Where two configurations differ, as readable lines."
     if isinstance(there, dict) and isinstance(now, dict):
@@ -90,7 +90,7 @@ def differences(there: Any, now: Any, path: str = "") -> list[str]:
         return [line for k in keys for line in differences(there.get(k), now.get(k), f"{path}.{k}" if path else k)]
     return [] if there == now else [f"{path}: {there!r} there, {now!r} now"]
 
-# %% ../../nbs/library/training/05_runs.ipynb #7e8535e5
+# %% ../../nbs/library/training/05_runs.ipynb #78e980a5
 def names_only(config: dict[str, Any]) -> dict[str, Any]:
     "A configuration of either form, with its named records reduced to their names."
     return {k: v["name"] if k in ("variant", "protocol", "preset") and isinstance(v, dict) else v
@@ -110,7 +110,7 @@ def claim_run(folder: Path, config: dict[str, Any]) -> None:
         raise VocalrepError(f"{folder} holds another run ({'; '.join(differs[:4])}); "
                             "choose another folder by out=..., or remove that one")
 
-# %% ../../nbs/library/training/05_runs.ipynb #ab6120a6
+# %% ../../nbs/library/training/05_runs.ipynb #fc9fcc2d
 def save_checkpoint(file: Path, state: Any) -> None:
     "Write what `state.state_dict()` gives, tensors and plain data, atomically."
     with writing(file) as temporary:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Preset', 'Stage', 'Schedule', 'Variant', 'stage_starts', 'check_store']
 
-# %% ../../nbs/library/training/03_variants.ipynb #327ca7b5
+# %% ../../nbs/library/training/03_variants.ipynb #950d107d
 import dataclasses
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..data.corpora import Size
 from ..data.store import Sound, Store
 from ..project import VocalrepError, choose
 
-# %% ../../nbs/library/training/03_variants.ipynb #90d6b01d
+# %% ../../nbs/library/training/03_variants.ipynb #c30b52d3
 @dataclasses.dataclass(frozen=True)
 class Preset:
     "How much compute."
@@ -27,7 +27,7 @@ class Preset:
     patience: int            # steps without improvement before a plateau is acted on
     precision: str = "32-true"   # Lightning Fabric's name
 
-# %% ../../nbs/library/training/03_variants.ipynb #95441f15
+# %% ../../nbs/library/training/03_variants.ipynb #d8d8f63b
 @dataclasses.dataclass(frozen=True)
 class Stage:
     "A part of the training during which batches are drawn in one way."
@@ -36,7 +36,7 @@ class Stage:
     learning_rate: float | None = None    # a fresh optimiser begins with it; None: go on as before
     name: str = ""                        # "fine-tuning"
 
-# %% ../../nbs/library/training/03_variants.ipynb #3354bd6f
+# %% ../../nbs/library/training/03_variants.ipynb #74f162a4
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     "How learning goes."
@@ -57,7 +57,7 @@ class Schedule:
         if self.halve_on_plateau and self.stop_on_plateau:
             raise VocalrepError("a plateau can halve the learning rate or stop the run; choose one of the two")
 
-# %% ../../nbs/library/training/03_variants.ipynb #702ef99f
+# %% ../../nbs/library/training/03_variants.ipynb #6835532b
 @dataclasses.dataclass(frozen=True)
 class Variant:
     "A trained system: what it hears, what its pairs are, and what it optimises."
@@ -69,12 +69,12 @@ class Variant:
     method: Any                  # a record of `training/02_methods`, or of one's own: `build(encoder)` gives a `Method`
     schedule: Schedule
 
-# %% ../../nbs/library/training/03_variants.ipynb #c4f1b260
+# %% ../../nbs/library/training/03_variants.ipynb #fc7481ce
 def stage_starts(variant: Variant, steps: int) -> list[int]:
     "The step at which each stage begins."
     return [round(sum(stage.share for stage in variant.stages[:i]) * steps) for i in range(len(variant.stages))]
 
-# %% ../../nbs/library/training/03_variants.ipynb #fe55cfc7
+# %% ../../nbs/library/training/03_variants.ipynb #13fedd36
 def check_store(variant: Variant, store: Store) -> None:
     "A store without the sound that a variant is trained on raises `VocalrepError`."
     sound, there = variant.sound, set(store.stems)
