@@ -16,7 +16,9 @@ import torch
 from common import run
 
 from vocalrep.data.augment import STANDARD_CHAIN, prefetch_augmented, shifted, without_pitch
-from vocalrep.studio.voice import Note, make_singer, sing
+from vocalrep.studio.performance import Note
+from vocalrep.studio.singer import make_singer
+from vocalrep.studio.voice import sing
 
 RATE, FRAGMENT = 44100, 176000          # samples per second, samples
 

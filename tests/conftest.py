@@ -1,4 +1,3 @@
-import dataclasses
 import os
 
 import pytest
@@ -55,7 +54,8 @@ def tiny():
     "A preset of four steps of two batches."
     from vocalrep.data.corpora import Size
     from vocalrep.training.variants import Preset
-    return Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=32, batch=16, validate_every=1, patience=2)
+    return Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=32, batch=16, validate_every=1,
+                  patience=2)
 
 
 @pytest.fixture(scope="session")

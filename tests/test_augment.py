@@ -19,7 +19,9 @@ from vocalrep.data.augment import (
 )
 from vocalrep.data.pitch import change_pitch
 from vocalrep.project import VocalrepError
-from vocalrep.studio.voice import Note, make_singer, sing
+from vocalrep.studio.performance import Note
+from vocalrep.studio.singer import make_singer
+from vocalrep.studio.voice import sing
 
 pytest.importorskip("parselmouth")
 RATE = 44100

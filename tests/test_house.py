@@ -11,13 +11,13 @@ from vocalrep.report.house import FLOORS, Room, climbs, draw_house, floor_lines,
 SOURCES = {
     "project.py": "import os",
     "data/__init__.py": "from ..models import nets",
-    "data/levels.py": """
-        # File to edit: ../../nbs/library/data/01_levels.ipynb.
+    "data/grain.py": """
+        # File to edit: ../../nbs/library/data/01_grain.ipynb.
         from ..project import home
     """,
-    "data/store.py": """
-        # File to edit: ../../nbs/library/data/02_store.ipynb.
-        from . import levels
+    "data/barn.py": """
+        # File to edit: ../../nbs/library/data/02_barn.ipynb.
+        from . import grain
         from ..project import home
 
         def late():
@@ -25,9 +25,9 @@ SOURCES = {
     """,
     "models/nets.py": """
         # File to edit: ../../nbs/library/models/01_nets.ipynb.
-        import toy.data.store
+        import toy.data.barn
         import torch
-        from ..data.levels import (peak,
+        from ..data.grain import (peak,
                                    norm)
     """,
     "papers/mine/paper.py": """
@@ -52,10 +52,10 @@ def toy(tmp_path):
 
 def test_rooms_of_a_made_up_package(toy):
     rooms = read_rooms(toy)
-    assert set(rooms) == {"project", "data.levels", "data.store", "models.nets", "papers.mine.paper",
+    assert set(rooms) == {"project", "data.grain", "data.barn", "models.nets", "papers.mine.paper",
                           "papers.mine.claims"}
-    assert rooms["data.store"] == Room("data.store", 2, ("data.levels", "models.nets", "project"))
-    assert rooms["models.nets"].uses == ("data.levels", "data.store")
+    assert rooms["data.barn"] == Room("data.barn", 2, ("data.grain", "models.nets", "project"))
+    assert rooms["models.nets"].uses == ("data.barn", "data.grain")
     assert rooms["papers.mine.paper"].uses == ("models.nets", "papers.mine.claims")
 
 
@@ -66,7 +66,7 @@ def test_stairs_count_imports_between_floors_only(toy):
 
 def test_what_climbs_is_reported(toy):
     found = climbs(read_rooms(toy))
-    assert sorted(found) == [("data.store", "models.nets"), ("papers.mine.paper", "papers.mine.claims")]
+    assert sorted(found) == [("data.barn", "models.nets"), ("papers.mine.paper", "papers.mine.claims")]
 
 
 def test_a_module_outside_the_floors_is_an_error(toy):

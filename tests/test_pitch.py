@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from vocalrep.data.pitch import PITCH_FLOOR, change_pitch, fit_length, reachable
 from vocalrep.project import VocalrepError
-from vocalrep.studio.voice import FORMANTS, TRACT_CM, Note, make_singer, sing
+from vocalrep.studio.performance import Note
+from vocalrep.studio.singer import FORMANTS, TRACT_CM, make_singer
+from vocalrep.studio.voice import sing
 
 parselmouth = pytest.importorskip("parselmouth")
 RATE = 44100

@@ -55,7 +55,7 @@ def test_bad_files_are_skipped_with_reasons_and_the_rest_is_prepared(music, tmp_
 
 
 def test_what_stands_in_for_a_separator_is_recorded(music, tmp_path, monkeypatch):
-    from vocalrep.data.separation import StandInWarning
+    from vocalrep.data.unmix import StandInWarning
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing cached"))
     monkeypatch.setattr("urllib.request.urlopen", _unreachable)
     room.cached_separator.cache_clear()

@@ -7,10 +7,8 @@ import warnings
 import pytest
 import torch
 
-from vocalrep.data.separation import (
-    SEPARATORS, SOURCES, Separator, StandInWarning, chunk_plan, crossfade, load_separator, make_unmix, save_separator,
-    sdr, separate, shipped_weights,
-)
+from vocalrep.data.separation import Separator, chunk_plan, crossfade, load_separator, sdr, separate
+from vocalrep.data.unmix import SEPARATORS, SOURCES, StandInWarning, make_unmix, save_separator, shipped_weights
 from vocalrep.project import VocalrepError
 
 torch.set_num_threads(1)
@@ -150,17 +148,28 @@ def test_a_damaged_or_foreign_folder_is_one_clear_error(folder, damage):
     weights, = folder.glob("vocals-*.pth")
     state = torch.load(weights, weights_only=True)
     match damage:
-        case "truncated": weights.write_bytes(weights.read_bytes()[:5000])
-        case "empty": weights.write_bytes(b"")
-        case "text": weights.write_text("<html>not found</html>")
-        case "foreign": torch.save({"layer.weight": torch.zeros(3)}, weights)
-        case "lacking": torch.save({name: v for name, v in state.items() if not name.startswith("lstm")}, weights)
-        case "nan": torch.save(state | {"fc1.weight": state["fc1.weight"] * float("nan")}, weights)
-        case "bomb": torch.save(state | {"x": _Bomb()}, weights)
-        case "config": (folder / "vocals.json").write_text("{")
-        case "no config": (folder / "separator.json").unlink()
-        case "gone": weights.unlink()
-        case "two": (folder / "vocals-00000000.pth").write_bytes(weights.read_bytes())
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:5000])
+        case "empty":
+            weights.write_bytes(b"")
+        case "text":
+            weights.write_text("<html>not found</html>")
+        case "foreign":
+            torch.save({"layer.weight": torch.zeros(3)}, weights)
+        case "lacking":
+            torch.save({name: v for name, v in state.items() if not name.startswith("lstm")}, weights)
+        case "nan":
+            torch.save(state | {"fc1.weight": state["fc1.weight"] * float("nan")}, weights)
+        case "bomb":
+            torch.save(state | {"x": _Bomb()}, weights)
+        case "config":
+            (folder / "vocals.json").write_text("{")
+        case "no config":
+            (folder / "separator.json").unlink()
+        case "gone":
+            weights.unlink()
+        case "two":
+            (folder / "vocals-00000000.pth").write_bytes(weights.read_bytes())
     with pytest.raises(VocalrepError) as error:
         load_separator(folder)
     assert "naïve ümx" in str(error.value)

@@ -2,6 +2,7 @@
 
 No general room knows of it. It is found, trained, scored and judged as the others are.
 """
+import contextlib
 import sys
 from pathlib import Path
 
@@ -20,14 +21,24 @@ from vocalrep.report.systems import find_systems
 FOLDER = Path(__file__).parent / "toy_papers"
 
 
+@contextlib.contextmanager
+def papers_in(folders):
+    "Inside, papers are looked for in these folders."
+    before = list(vocalrep.papers.__path__)
+    vocalrep.papers.__path__[:] = folders
+    registry.find_papers.cache_clear()
+    try:
+        yield
+    finally:
+        vocalrep.papers.__path__[:] = before
+        registry.find_papers.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def paper():
     "The toy, while its folder lies beside the others."
-    vocalrep.papers.__path__.append(str(FOLDER))
-    registry.find_papers.cache_clear()
-    yield registry.find_paper("toy")
-    vocalrep.papers.__path__.remove(str(FOLDER))
-    registry.find_papers.cache_clear()
+    with papers_in([*vocalrep.papers.__path__, str(FOLDER)]):
+        yield registry.find_paper("toy")
     for name in [name for name in sys.modules if name.startswith("vocalrep.papers.toy")]:
         del sys.modules[name]
 
@@ -53,11 +64,10 @@ def test_the_folder_is_found_and_lost_again(paper):
     assert paper.trained == {"TOY-NEAR", "TOY-FAR"}
     with pytest.raises(VocalrepError, match="TOY-NEAR, TOY-FAR"):
         paper.variant("TOY", preset="smoke")
-    vocalrep.papers.__path__.remove(str(FOLDER))
-    registry.find_papers.cache_clear()
-    assert "toy" not in registry.find_papers()
-    vocalrep.papers.__path__.append(str(FOLDER))
-    registry.find_papers.cache_clear()
+    with papers_in([folder for folder in vocalrep.papers.__path__ if folder != str(FOLDER)]):
+        assert registry.find_papers() and "toy" not in registry.find_papers()
+    with papers_in([str(FOLDER)]):
+        assert list(registry.find_papers()) == ["toy"]
 
 
 def test_its_variants_are_trained(paper, voices, tmp_path):

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocalrep.studio.performance import CONSONANTS, articulate, pitch_contour
-from vocalrep.studio.voice import VOWELS, Note, make_singer, pulse_train, sing
+from vocalrep.studio.performance import Note
+from vocalrep.studio.singer import VOWELS, make_singer
+from vocalrep.studio.voice import pulse_train, sing
 
 syllables = st.tuples(st.sampled_from(["", *CONSONANTS]), st.sampled_from([*VOWELS, "ɔʊ", "ɑi"]),
                       st.sampled_from(["", "n", "s"]))

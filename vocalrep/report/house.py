@@ -6,7 +6,7 @@
 __all__ = ['FLOORS', 'NO_ROOMS', 'WIDTH', 'LINE', 'GAP', 'COLOURS', 'Room', 'notebook_number', 'import_targets', 'read_rooms',
            'climbs', 'stairs', 'floor_lines', 'draw_house', 'save_house']
 
-# %% ../../nbs/library/report/12_house.ipynb #389ad71e
+# %% ../../nbs/library/report/12_house.ipynb #043b38c3
 import ast
 import dataclasses
 import re
@@ -20,7 +20,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 import vocalrep
 from ..project import VocalrepError, home, in_test, writing
 
-# %% ../../nbs/library/report/12_house.ipynb #f630586b
+# %% ../../nbs/library/report/12_house.ipynb #461f45c4
 FLOORS = {
     "project": "places, seeds, errors that say what to do",
     "studio": "writes songs whose singers are known",
@@ -33,7 +33,7 @@ FLOORS = {
     "cli": "the command line",
 }
 
-# %% ../../nbs/library/report/12_house.ipynb #61aba090
+# %% ../../nbs/library/report/12_house.ipynb #e588af9c
 @dataclasses.dataclass(frozen=True)
 class Room:
     "A module and what it imports of its own package."
@@ -51,7 +51,7 @@ class Room:
         "Where it lies: rooms of one folder are ordered by their numbers."
         return self.name.rpartition(".")[0]
 
-# %% ../../nbs/library/report/12_house.ipynb #71302d52
+# %% ../../nbs/library/report/12_house.ipynb #e5a46559
 NO_ROOMS = ("__init__.py", "_modidx.py")
 
 
@@ -75,7 +75,7 @@ def import_targets(
         names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}.")]
 
-# %% ../../nbs/library/report/12_house.ipynb #60cb3adf
+# %% ../../nbs/library/report/12_house.ipynb #bc3f6a16
 def read_rooms(
     folder: str | Path | None = None,   # of a package; None: this one
 ) -> dict[str, Room]:                   # by name, floor by floor as folders are sorted
@@ -94,7 +94,7 @@ def read_rooms(
         rooms[name] = Room(name, notebook_number(source), tuple(uses))
     return rooms
 
-# %% ../../nbs/library/report/12_house.ipynb #57a44f8a
+# %% ../../nbs/library/report/12_house.ipynb #7bc4414b
 def climbs(
     rooms: dict[str, Room],
     floors: tuple[str, ...] = tuple(FLOORS),    # from the ground up
@@ -109,7 +109,7 @@ def climbs(
     return [(room.name, used.name) for room, used in pairs if level[used.floor] > level[room.floor]
             or used.folder == room.folder and used.number > room.number]
 
-# %% ../../nbs/library/report/12_house.ipynb #b6579663
+# %% ../../nbs/library/report/12_house.ipynb #b7b5f040
 def stairs(
     rooms: dict[str, Room],
 ) -> Counter:               # (floor, floor that it uses) -> how many imports of a room by a room
@@ -117,7 +117,7 @@ def stairs(
     return Counter((room.floor, rooms[name].floor) for room in rooms.values() for name in room.uses
                    if rooms[name].floor != room.floor)
 
-# %% ../../nbs/library/report/12_house.ipynb #e6f2b4e1
+# %% ../../nbs/library/report/12_house.ipynb #3fa158a7
 def floor_lines(
     rooms: dict[str, Room],
     floor: str,
@@ -133,7 +133,7 @@ def floor_lines(
         lines += textwrap.wrap(text + ", ".join(names), width, subsequent_indent=" " * len(text))
     return lines
 
-# %% ../../nbs/library/report/12_house.ipynb #338df2c2
+# %% ../../nbs/library/report/12_house.ipynb #a312483c
 WIDTH, LINE, GAP = 11.0, 0.24, 0.16      # inches: of a floor, of a line of text, between floors
 COLOURS = ("#777777", "#882255", "#009E73", "#0072B2", "#E69F00", "#CC79A7", "#D55E00", "#332288", "#000000")
 
@@ -150,7 +150,7 @@ def _draw_floor(axis: plt.Axes, bottom: float, name: str, lines: list[str], colo
         axis.text(1.55, top - LINE * (k + 1), line, va="top", fontsize=9.5, family="monospace")
     return height
 
-# %% ../../nbs/library/report/12_house.ipynb #4189e6ab
+# %% ../../nbs/library/report/12_house.ipynb #a95d78c6
 def _draw_stair(axis: plt.Axes, start: float, end: float, count: int, colour: str, place: int) -> None:
     "An arrow beside the floors, from one height to another; the further, the wider its bow."
     bow = 0.55 if end < start else -0.55
@@ -163,7 +163,7 @@ def _spread(bottom: float, height: float, count: int) -> list[float]:
     "Heights at which so many arrows touch a floor, from its top down."
     return [bottom + height * (1 - (k + 0.5) / max(count, 1)) for k in range(count)]
 
-# %% ../../nbs/library/report/12_house.ipynb #54245a9f
+# %% ../../nbs/library/report/12_house.ipynb #2d5cd96e
 def _ends(floors: dict[str, tuple[float, float]], found: Counter) -> dict[tuple[str, str, str], float]:
     "Heights of both ends of each stair: (from, to, at which of the two) -> height."
     order, ends = list(floors), {}
@@ -182,7 +182,7 @@ def _explain(axis: plt.Axes, found: Counter) -> None:
     axis.text(WIDTH + 3.25, 0.05, f"arrows: from a floor\nto those that it uses{said}", ha="right", va="bottom",
               fontsize=9, color="#333333")
 
-# %% ../../nbs/library/report/12_house.ipynb #39d39350
+# %% ../../nbs/library/report/12_house.ipynb #2dc82286
 def draw_house(
     rooms: dict[str, Room],                     # from `read_rooms`
     floors: tuple[str, ...] = tuple(FLOORS),    # from the ground up
@@ -205,7 +205,7 @@ def draw_house(
     axis.axis("off")
     return figure
 
-# %% ../../nbs/library/report/12_house.ipynb #94170348
+# %% ../../nbs/library/report/12_house.ipynb #2a2e0aa7
 def save_house(
     path: str | Path | None = None,     # None: figures/house.png of the repository, but under nbdev_test
 ) -> Path:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data.corpora import Size
 from ..data.prepare import open_store
 from ..data.store import Sound, Store
 from ..evaluation.early import early_similarity

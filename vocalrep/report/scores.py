@@ -71,12 +71,12 @@ def embeddings(
         raise VocalrepError(f"{system.name} cannot be run here: {system.origin}")
     places, source = places_of(system, condition, store, split), source or condition.source
     heard = dict(unit=condition.unit, seconds=condition.seconds or system.seconds, through=condition.through,
-                 layers=condition.layers)
+                 layers=condition.layers, batch=condition.batch)
     file = cached_file("embeddings", store, system, f"{source}-{split or 'all'}", ".npy", **heard)
     if not file.exists():
         encoder = system.make(pick_device(device))
         hearing = listener(encoder, condition, store.rate).to(pick_device(device))
-        vectors = embed_excerpts(store, hearing, source, places)
+        vectors = embed_excerpts(store, hearing, source, places, condition.batch)
         if vectors.shape[1] != encoder.dim:
             vectors = vectors.reshape(len(vectors), -1, encoder.dim)
         with writing(file) as temporary:
@@ -189,8 +189,9 @@ def summarise(
     "Mean and population standard deviation over the repetitions of all seeds; mixed trainings raise `VocalrepError`."
     origins = scores.groupby("system").trained_on.unique()
     if (mixed := origins[origins.map(len) > 1]).size:
-        raise VocalrepError(f"{mixed.index[0]} was trained on {' and on '.join(mixed.iloc[0])}; give the runs different "
-                            "names, or summarise each by itself")
+        trained = " and on ".join(mixed.iloc[0])
+        raise VocalrepError(f"{mixed.index[0]} was trained on {trained}; give the runs different names, or summarise "
+                            "each by itself")
     grouped = scores.groupby(SUMMARY_KEYS, dropna=False, sort=False)
     table = grouped.agg(mean=("value", "mean"), sd=("value", _deviation), n=("value", "size"),
                         seeds=("seed", "nunique"), artists=("artists", "min"), clips=("clips", "min"),

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 

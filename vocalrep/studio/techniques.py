@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'SUNG_VOWELS', 'MATERIALS', 'TECHNIQUES', 'Technique', 'with_technique', 'exercise', 'exercise_notes',
-           'techniques_table', 'render_technique', 'EFFECTS']
+           'techniques_table', 'render_technique']
 
 # %% ../../nbs/library/studio/08_techniques.ipynb #d79d23f5
 import dataclasses
@@ -19,9 +19,8 @@ from .effects import EFFECTS
 from .singer import Singer, make_singer
 from .songs import VERSION as STUDIO_VERSION
 from .songs import paired_gender, row_dict
-from .voice import Note, sing
-
-_all_ = ["EFFECTS"]  # found here as well
+from .performance import Note
+from .voice import sing
 
 # %% ../../nbs/library/studio/08_techniques.ipynb #a19cbca1
 VERSION = "1"  # of these sounds, on top of the studio's own: it changes whenever the same row would give other samples

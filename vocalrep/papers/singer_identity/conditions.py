@@ -10,7 +10,7 @@ __all__ = ['SPEECH_SYSTEMS', 'BASELINES', 'WHOLE', 'CORPUS_LABELS', 'NARROW_RATE
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d12b8e37
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -91,8 +91,8 @@ def find_voices(
 
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #04bd0ea1
 NARROW_RATE = 16_000    # samples per second
-NARROW = Condition("16 kHz", "vocals", unit="fragments", seconds=4.0, through=NARROW_RATE)
-FULL = Condition("44.1 kHz", "vocals", unit="fragments", seconds=4.0, rates=(NARROW_RATE + 1, math.inf))
+NARROW = Condition("16 kHz", "vocals", unit="fragments", seconds=4.0, through=NARROW_RATE, batch=64)
+FULL = dataclasses.replace(NARROW, name="44.1 kHz", through=None, rates=(NARROW_RATE + 1, math.inf))
 
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #788674c1
 def fragment_similarity(

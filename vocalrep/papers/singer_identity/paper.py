@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRIALS', 'STYLES', 'PAPER', 'tasks']
 
-# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #45d192eb
+# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #995cff44
 from importlib.resources import files
 
 from ...evaluation.tasks import Task
@@ -15,7 +15,7 @@ from .conditions import BASELINES, identification_task, similarity_task
 from .variants import PROTOCOLS, SOUND, TRAINED, Protocol
 from ...report.paper import Citation, Paper
 
-# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #d6b5a4a2
+# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #8a81c450
 TRIALS = {"in-domain": 50_000, "out-of-domain": 20_000}
 
 
@@ -23,7 +23,7 @@ def tasks(protocol: Protocol) -> dict[str, Task]:
     "What tables 3 and 4 ask."
     return {"similarity": similarity_task(protocol.rank, TRIALS), "identification": identification_task()}
 
-# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #39b060ce
+# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #2fcf6b8b
 _FLAT = ((-1, -.5), (1, -.5), (1, .5), (-1, .5), (-1, -.5))          # markers by their corners
 _TALL = ((-.5, -1), (.5, -1), (.5, 1), (-.5, 1), (-.5, -1))
 _WAIST = ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
@@ -41,7 +41,7 @@ STYLES = {
     "XLSR-53": dict(color="#0F0F57", marker=_BOW),
 }
 
-# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #5432ddc1
+# %% ../../../nbs/library/papers/singer_identity/04_paper.ipynb #e296a701
 PAPER = Paper(
     name="singer_identity",
     citation=Citation("Singer Identity Representation Learning using Self-Supervised Techniques",
