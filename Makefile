@@ -42,7 +42,7 @@ test: .venv/installed
 notebooks: .venv/installed
 	$(HERE) nbdev_export
 	$(HERE) nbdev_clean
-	$(HERE) jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
+	$(HERE) jupyter nbconvert --to markdown --TemplateExporter.exclude_code_cell=True --output-dir . --output README nbs/index.ipynb
 	sed -i.bak 's#](\.\./#](#g' README.md && rm README.md.bak
 
 clean:
