@@ -150,7 +150,7 @@ def test_equal_seeds_build_equal_modules(record):
 def test_records_are_data():
     record = Siamese((Term("invariance", 25.0, dict(over="items")),))
     terms = (dict(loss="invariance", weight=25.0, options=dict(over="items")),)
-    assert dataclasses.asdict(record) == dict(projection=128, terms=terms)
+    assert dataclasses.asdict(record) == dict(projection=128, terms=terms, passes="views")
     assert dataclasses.replace(Bilinear(), start=0.5).build(Vectors(4)).weight[0, 0] == 0.5
 
 
@@ -159,6 +159,33 @@ def test_unknown_words_list_the_choices():
         Siamese((Term("attraction"),)).build(Vectors(4))
     with pytest.raises(VocalrepError, match="choose one of: student, target"):
         BYOL(predictor_on="teacher").build(Vectors(4))
+
+
+def released_loss(name, method, views):
+    "A framework's loss with a pass of its own for each view, in training mode, as the released code has it."
+    network = Projected(method.encoder, method.project)
+    first, second = (network(view) for view in views)
+    if name != "BYOL":
+        return sum(term(first, second) for term in method.terms)
+    taught = [method.teacher(view) for view in views]
+    said = [method.predict(z) for z in (first, second)]
+    return ((said[0] - taught[1]).square().mean() + (said[1] - taught[0]).square().mean()) / 2
+
+
+@pytest.mark.parametrize("name", methods(PROTOCOLS["released"]))
+def test_each_view_has_a_pass_of_its_own_while_training(name):
+    torch.manual_seed(0)
+    method = methods(PROTOCOLS["released"])[name].build(build_encoder(dict(kind="singer", name="small-cnn"))).train()
+    if name == "BYOL":
+        with torch.no_grad():
+            for p in method.teacher.parameters():
+                p += 0.02 * torch.randn_like(p)
+    first, second = waves(16).chunk(2)
+    views = first, 0.1 * second                                      # in one pass, the first alone would be the loudest
+    by_hand = released_loss(name, copy.deepcopy(method), views)
+    torch.testing.assert_close(method(Batch(views))["loss"], by_hand, atol=1e-6, rtol=1e-5)
+    method.passes = "batch"
+    assert not torch.isclose(method(Batch(views))["loss"], by_hand, rtol=1e-3)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))

@@ -6,7 +6,7 @@
 __all__ = ['SOUND', 'PAPER', 'RELEASED', 'PROTOCOLS', 'LEARNING_RATES', 'SUMMARIES', 'TRAINED', 'Protocol', 'augmentations',
            'presets', 'shifted_clips', 'encoder_spec', 'terms', 'weighted', 'methods', 'schedule', 'variants']
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #6c7babd9
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #77244ae1
 import dataclasses
 
 from ...data.augment import Gain, GaussianNoise, PitchShift, TimeMask, Transform
@@ -17,10 +17,10 @@ from ...evaluation.trials import RankRule
 from ...training.methods import BYOL, Siamese, Term
 from ...training.variants import Preset, Schedule, Stage, Variant
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #54420e15
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #0a4ef8a5
 SOUND = Sound(44100, ("vocals",), silence=1.3)
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #c8b7d1b4
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #fbdd146e
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     "How to read the singer-identity paper where its text and its released code differ."
@@ -31,6 +31,7 @@ class Protocol:
     augmentations: tuple[Transform, ...]
     batch: int                 # pairs, of the preset `paper`
     samples: int               # of a training fragment
+    passes: str                # which waveforms share a pass through the network, see `methods.in_passes`
     reduction: str             # of the contrastive loss over the items: "sum" or "mean"
     negatives: int | None      # at most so many per item; None: all others
     over: str                  # squared distances: per "items" (norms) or "elements" (128 times smaller)
@@ -43,7 +44,7 @@ class Protocol:
     stop_on_plateau: bool      # end when the validation loss has not improved for `patience` steps
     warm_up: float | None      # of a variant with a teacher: share of the updates until the full rate; None: constant
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #9cb6f204
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #3d2019d7
 def augmentations(highest: float) -> tuple[Transform, ...]:
     "The chain of section 4.5: noise, pitch shifted by at most this ratio, gain, a masked stretch."
     return (GaussianNoise(), PitchShift(ratio=(1.0, highest)), Gain(), TimeMask())
@@ -51,19 +52,21 @@ def augmentations(highest: float) -> tuple[Transform, ...]:
 
 PAPER = Protocol(
     "paper", bands=80, mel_rate=44100, feature_peak="fixed", augmentations=augmentations(3.0), batch=120,
-    samples=176_400, reduction="sum", negatives=None, over="items", uniformity="all", deviation=1.0, covariance=1 / 2,
-    predictor_on="target", rank=RankRule(queries="recording", distractors=511, excluded="pair"),
+    samples=176_400, passes="batch", reduction="sum", negatives=None, over="items", uniformity="all", deviation=1.0,
+    covariance=1 / 2, predictor_on="target",
+    rank=RankRule(queries="recording", distractors=511, excluded="pair"),
     keep_best="eer_vocals", stop_on_plateau=True, warm_up=None)
 
 RELEASED = Protocol(
     "released", bands=128, mel_rate=22050, feature_peak="batch", augmentations=augmentations(1.3), batch=140,
-    samples=176_000, reduction="mean", negatives=250, over="elements", uniformity="pairs", deviation=128**-0.5,
-    covariance=1.0, predictor_on="student", rank=RankRule(queries="trials", distractors=512, excluded="substring"),
+    samples=176_000, passes="views", reduction="mean", negatives=250, over="elements", uniformity="pairs",
+    deviation=128**-0.5, covariance=1.0, predictor_on="student",
+    rank=RankRule(queries="trials", distractors=512, excluded="substring"),
     keep_best="valid_loss", stop_on_plateau=False, warm_up=0.01)
 
 PROTOCOLS = {"paper": PAPER, "released": RELEASED}
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #cf008e2d
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #54306c37
 def presets(protocol: Protocol) -> dict[str, Preset]:
     "How much compute: name -> preset."
     return {preset.name: preset for preset in (
@@ -81,7 +84,7 @@ def shifted_clips(preset: Preset) -> int | None:
     "Versions of each clip with shifted pitch that are made before training; None: pitch is shifted on the way."
     return None if preset.name == "paper" else 1
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #e71b50e4
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #ab5d42eb
 LEARNING_RATES = {"small-cnn": 1e-3, "efficientnet-b0": 1e-4}
 
 
@@ -90,7 +93,7 @@ def encoder_spec(protocol: Protocol, preset: Preset) -> dict:
     return dict(kind="singer", name=preset.encoder, bands=protocol.bands, mel_rate=protocol.mel_rate,
                 feature_peak=protocol.feature_peak, level="peak", imagenet=preset.encoder == "efficientnet-b0")
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #1ab93316
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #1fa04259
 def terms(protocol: Protocol) -> dict[str, Term]:
     "The terms of section 3.3, as this protocol reads them, at weight one."
     return {term.loss: term for term in (
@@ -106,10 +109,10 @@ def terms(protocol: Protocol) -> dict[str, Term]:
 def weighted(protocol: Protocol, **weights: float) -> Siamese:
     "A weighted sum of terms: name of the term -> its weight in the paper."
     known = terms(protocol)
-    return Siamese(tuple(dataclasses.replace(known[name], weight=weight * known[name].weight)
-                         for name, weight in weights.items()))
+    chosen = (dataclasses.replace(known[name], weight=weight * known[name].weight) for name, weight in weights.items())
+    return Siamese(tuple(chosen), passes=protocol.passes)
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #0f9de306
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #e383f615
 def methods(protocol: Protocol) -> dict[str, Siamese | BYOL]:
     "What each framework minimises (section 3.3)."
     return {
@@ -117,7 +120,7 @@ def methods(protocol: Protocol) -> dict[str, Siamese | BYOL]:
         "CONT-VC": weighted(protocol, contrastive=1.0, variance=25.0, covariance=100.0),
         "UNIF": weighted(protocol, alignment=1.0, uniformity=1.0),
         "VICReg": weighted(protocol, invariance=25.0, variance=25.0, covariance=100.0),
-        "BYOL": BYOL(momentum=0.99, over=protocol.over, predictor_on=protocol.predictor_on),
+        "BYOL": BYOL(momentum=0.99, over=protocol.over, predictor_on=protocol.predictor_on, passes=protocol.passes),
     }
 
 
@@ -130,7 +133,7 @@ SUMMARIES = {
 }
 TRAINED = tuple(SUMMARIES)
 
-# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #e6b62db9
+# %% ../../../nbs/library/papers/singer_identity/01_variants.ipynb #13522178
 def schedule(name: str, protocol: Protocol, preset: Preset) -> Schedule:
     "Adam as section 4.5 has it; with warm-up and half a cosine for BYOL, where the protocol says so."
     rate = LEARNING_RATES[preset.encoder]
