@@ -12,7 +12,8 @@ import torch
 from common import run, seconds
 
 from vocalrep.data.corpora import folder_corpus, studio_corpus
-from vocalrep.data.prepare import prepare, resample
+from vocalrep.data.audio import resample
+from vocalrep.data.prepare import prepare
 from vocalrep.data.separation import load_separator, separate
 from vocalrep.data.store import Sound
 from vocalrep.studio.songs import render_clip

@@ -19,7 +19,7 @@ from vocalrep.evaluation.folds import TEST, TRAIN, VALID, arrange, artist_folds
 from vocalrep.evaluation.probes import ProbeProtocol, identify_artists, identify_gender
 
 RELEASED = ProbeProtocol(artist_epochs=100, gender_epochs=50, same_clip=True, negatives="opposite", eer_rule="step",
-                         rank_base="zero")
+                         rank_base="zero", crops=0, drop_connect=False, lone_excerpt=0.5)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

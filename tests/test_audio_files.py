@@ -8,7 +8,8 @@ import soundfile
 import torch
 
 from vocalrep.data.corpora import folder_corpus
-from vocalrep.data.prepare import prepare, resample
+from vocalrep.data.audio import resample
+from vocalrep.data.prepare import prepare
 from vocalrep.data.separation import Separator, separate
 from vocalrep.data.unmix import make_unmix
 from vocalrep.evaluation import audio_files

@@ -112,6 +112,15 @@ def test_maps_repeat_and_keep_the_order_of_clips():
         assert layout["clip"].tolist() == clips["clip"].tolist() and layout.label.tolist() == clips.artist.tolist()
 
 
+def test_layouts_differ_as_runs_do():
+    from scipy.spatial import procrustes
+    clips = clips_of(4, 15)
+    vectors = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)      # nothing that all must show
+    layouts = [own[["x", "y"]].to_numpy() for _, own in map_clips(clips, vectors, layouts=3).groupby("repetition")]
+    apart = [procrustes(layouts[a], layouts[b])[2] for a, b in ((0, 1), (0, 2), (1, 2))]     # 0: turned, scaled, moved
+    assert min(apart) > 0.2
+
+
 @pytest.mark.parametrize("wrong", [
     lambda: silhouette(np.ones((3, 2)), [1, 1, 1]),
     lambda: silhouette(np.ones((3, 2)), [1, 2, 3]),

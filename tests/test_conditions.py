@@ -12,18 +12,19 @@ from vocalrep.data.corpora import CORPORA
 from vocalrep.data.layouts import m4singer_corpus, vocals_corpus, vocalset_corpus
 from vocalrep.data.prepare import prepare
 from vocalrep.data.store import Sound
-from vocalrep.evaluation.embedding import fragment_places
+from vocalrep.evaluation.backend import BACKENDS, fit_backend
+from vocalrep.evaluation.embedding import clip_means, fragment_places
 from vocalrep.evaluation.metrics import equal_error_rate, normalize_embeddings
 from vocalrep.evaluation.tasks import TestCorpus
 from vocalrep.evaluation.trials import RankRule, sample_trials, trial_eer, trial_mnr, write_trials
 from vocalrep.models.adapters import FragmentEncoder
 from vocalrep.models.encoders import Encoder, MeanMFCC
 from vocalrep.papers.singer_identity.conditions import (
-    CORPUS_LABELS, DRY, FULL, MIXED, NARROW, OWN_NARROW, dry_and_mixed_task, find_voices, identification_task,
-    named_folders, similarity_task)
+    CORPUS_LABELS, DRY, DRY_TO_MIXED, FULL, MIXED, NARROW, OWN_NARROW, dry_and_mixed_task, find_voices,
+    identification_task, named_folders, similarity_task)
 from vocalrep.papers.singer_identity.paper import PAPER
 from vocalrep.project import VocalrepError
-from vocalrep.report.scores import clip_embeddings, embeddings, evaluate, listener
+from vocalrep.report.scores import backends_of, clip_embeddings, embeddings, evaluate, listener
 from vocalrep.report.systems import System
 
 RULE = PAPER.protocol("released").rank
@@ -114,12 +115,19 @@ def test_voices_in_and_out_of_domain(choir, monkeypatch):
         return f"store of {where[0]}"
 
     monkeypatch.setattr(room, "open_corpus", open_corpus)
-    found = find_voices(PAPER, choir, "vctk=/data/VCTK;music4all=/data/real;folder=/data/f", "smoke",
-                        "vctk=/data/pairs.txt")
-    assert found == [TestCorpus("dry (test)", choir, "test", "in-domain"),
-                     TestCorpus("VCTK", "store of vctk", None, "out-of-domain", "/data/pairs.txt"),
-                     TestCorpus("real voices", "store of music4all", None, "out-of-domain"),
-                     TestCorpus("folder", "store of folder", None, "out-of-domain")]
+    monkeypatch.setattr(room, "backend_store", lambda paper, store, preset: f"studio for {preset}")
+    monkeypatch.setattr(room, "vocals_in_words", lambda store: f"vocals of the {store}")
+    corpora = "vctk=/data/VCTK;music4all=/data/real;folder=/data/f"
+    found = find_voices(PAPER, choir, corpora, "smoke", "vctk=/data/pairs.txt")
+    known = dict(training="studio for smoke")
+    assert found == [TestCorpus("dry (test)", choir, "test", "in-domain", **known),
+                     TestCorpus("VCTK", "store of vctk", None, "out-of-domain", "/data/pairs.txt", **known),
+                     TestCorpus("real, vocals of the store of music4all", "store of music4all", None, "out-of-domain",
+                                **known),
+                     TestCorpus("f, vocals of the store of folder", "store of folder", None, "out-of-domain", **known)]
+    named = find_voices(PAPER, choir, "music4all=/data/real", voices="six friends")
+    assert named[1].label == "six friends, vocals of the store of music4all"
+    asked = asked[:3]
     whole = Sound(44100, ("vocals",))        # of the corpora that released lists name; of songs, rests are shortened
     assert asked == [("vctk", "/data/VCTK", "smoke", whole), ("music4all", "/data/real", "smoke", None),
                      ("folder", "/data/f", "smoke", None)]
@@ -216,6 +224,33 @@ def test_similarity_scores_are_those_of_the_trials(voices):
         assert row.value == pytest.approx(how["value"], abs=1e-6)
         assert (row.trials, row.artists, row.clips, row.reduced) == (how["trials"], how["artists"], how["clips"],
                                                                      how["reduced"])
+
+
+def test_back_ends_are_estimated_on_training_singers_and_scored_on_others(dry):
+    splits = 8 * ["train"] + 4 * ["test"]
+    heard = dry([(f"singer {i:02d}", split, 8.5) for i, split in enumerate(splits) for _ in range(3)])
+    for condition, task in ((FULL, at(similarity_task(RULE, 300), FULL)), (DRY, at(dry_and_mixed_task(), DRY))):
+        scores = score(system(Ear()), TestCorpus("all", heard, training=heard), task)
+        assert list(dict.fromkeys(scores.normalisation)) == ["none", "center", "zscore", *BACKENDS]
+        assert set(scores.artists) == {4}
+    learnt, x = embeddings(system(Ear()), heard, FULL, "train", "cpu", per_clip=5)
+    assert learnt.artist.nunique() == 8
+    found = backends_of(system(Ear()), heard, FULL, "cpu")
+    for name, column in zip(BACKENDS, ("artist", "clip")):       # fragments are compared, so fragments are the rows
+        expected = fit_backend(x, learnt[column])
+        np.testing.assert_allclose(found[name].matrix, expected.matrix, rtol=1e-9)
+        np.testing.assert_allclose(found[name].mean, expected.mean)
+
+
+def test_across_sources_the_band_is_a_difference_within_a_singer(store):
+    who, train = mean_mfcc("peak"), TestCorpus("studio", store, "train")
+    parts = [embeddings(who, store, DRY_TO_MIXED, "train", "cpu", source, 5) for source in ("vocals", "mixture")]
+    means = [clip_means(*part) for part in parts]
+    expected = fit_backend(np.concatenate([x for _, x in means]), 2 * means[0][0].artist.tolist())
+    np.testing.assert_allclose(backends_of(who, store, DRY_TO_MIXED, "cpu")["wccn"].matrix, expected.matrix, rtol=1e-9)
+    scores = score(who, dataclasses.replace(train, split=None, training=store), at(dry_and_mixed_task(), DRY_TO_MIXED))
+    by = scores.set_index("normalisation").value
+    assert by["wccn"] < by["center"]
 
 
 def test_the_number_of_trials_may_depend_on_the_role(voices):

@@ -41,6 +41,35 @@ def test_music4all_tables(music4all, tmp_path):
     assert music4all_corpus(tmp_path).clips["clip"].tolist() == ["a"]
 
 
+def test_names_that_look_like_nothing_are_names(music4all):
+    clips = music4all_corpus(music4all(id=list("abcde"), artist=["NA", "null", "None", "nan", None])).clips
+    assert clips.artist.tolist()[:4] == ["NA", "null", "None", "nan"] and clips.artist.isna().tolist()[4]
+
+
+@pytest.mark.parametrize("content, message", [
+    ("artist;gender\nx;male\n".encode(), "parted by ';'; part them by commas or tabs"),
+    ("artist|gender\nx|male\n".encode(), "parted by '|'"),
+    ("artist,gender\nBj\u00f6rk,female\n".encode("latin-1"), "is not UTF-8 .byte 0xf6 at 16.; save it as UTF-8"),
+    ("artist,gender\nx,male\n".encode("utf-16"), "is not UTF-8"),
+    (b"artist,gender\nx,male,f,g\n", "cannot be read"), (b"", "no column artist, gender"),
+    (b"name,gender\nx,male\n", "no column artist .found: name, gender.; rename")])
+def test_a_table_of_genders_that_does_not_fit_is_one_error(content, message, music4all):
+    root = music4all(id=["a"], artist=["x"])
+    (root / "gender.csv").write_bytes(content)
+    with pytest.raises(VocalrepError, match=f"gender.csv: .*{message}"):
+        music4all_corpus(root)
+
+
+def test_an_official_split_stays_where_a_csv_says_nothing(music4all, tmp_path):
+    root, own = music4all(id=list("abc"), artist=list("xyz"), split=["test", "train", "valid"]), tmp_path / "own.csv"
+    own.write_text("clip,split\nb,valid\n")
+    assert splits_of(load_corpus("music4all", root, splits=own)) == dict(a="test", b="valid", c="valid")
+    large = studio_corpus(artists=30, clips=1)
+    own.write_text(f"artist,split\n{large.clips.artist[0]},test\n")
+    before, now = splits_of(large), splits_of(with_splits(large, own))
+    assert {clip for clip in now if now[clip] != before[clip]} <= {large.clips["clip"][0]}
+
+
 def test_folder_with_artists_from_a_csv(music, tmp_path):
     listing = tmp_path / "artists.csv"
     listing.write_text("path,artist\nAda/mono.wav,Someone\nBéla/low rate.flac,Another\n", encoding="utf-8")

@@ -60,6 +60,7 @@ def test_reduction_and_target():
     lambda: bilinear_logits(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(4, 4)),
     lambda: contrastive_cross_entropy(torch.zeros(4, 3)),
     lambda: contrastive_cross_entropy(torch.zeros(4)),
+    lambda: contrastive_cross_entropy(torch.zeros(0, 0)),
     lambda: contrastive_cross_entropy(torch.zeros(4, 4), reduction="max"),
 ])
 def test_wrong_input(wrong):

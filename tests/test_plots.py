@@ -129,8 +129,30 @@ def test_only_dots_of_ones_own_are_joined_and_count_as_run():
     axis = figure.axes[0]
     drawn_by_errorbar = [line for container in axis.containers for line in container.lines[:1]]
     lines = [line.get_xdata().tolist() for line in axis.lines if line not in drawn_by_errorbar]
-    assert lines == [[3.0, 7.0]] and texts(figure) == ["not run", "not run"]
-    assert [t.get_position()[1] for t in axis.texts] == [1, 2]
+    assert lines == [[3.0, 7.0]] and texts(figure) == []
+    assert figure.get_supxlabel() == "not run here: MERT, GE2E"
+    assert labels(axis.get_yticklabels()) == ["COLA", "MERT"]                  # a row only where there is a number
+
+
+def test_a_line_stands_above_the_row_it_was_asked_for():
+    table = dots(("p", "COLA", "ours", 3.0), ("p", "MSCOL", "ours", 4.0))
+    figure = draw_dots(table, ["gone", "COLA", "MSCOL"], dict(p=""), MARKS, ruled=["MSCOL", "gone"])
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == 2] == [0.5]
+
+
+def test_panels_of_a_metric_share_their_range():
+    table = dots(("a", "COLA", "ours", 3.0), ("b", "COLA", "ours", 40.0), ("c", "COLA", "ours", 0.2))
+    names = dict(a="studio\nEER (%) ↓", b="voices\nEER (%) ↓", c="studio\nsilhouette")
+    first, second, third = (axis.get_xlim() for axis in draw_dots(table, ["COLA"], names, MARKS).axes)
+    assert first == second and first[0] < 3 and first[1] > 40 and third != first
+
+
+def test_whiskers_end_where_the_scale_ends():
+    table = dots(("a", "COLA", "ours", 3.0), ("b", "COLA", "ours", 97.0), ("c", "COLA", "ours", 0.2)).assign(error=8.0)
+    names = dict(a="EER (%) ↓", b="accuracy (%) ↑", c="silhouette")
+    reach = [axis.containers[0].lines[2][0].get_segments()[0][:, 0].tolist()
+             for axis in draw_dots(table, ["COLA"], names, MARKS).axes]
+    assert reach == [[0, 11], [89, 100], pytest.approx([-7.8, 8.2])]
 
 
 @pytest.mark.parametrize("error, whiskers", [(1.0, 1), (0.0, 0), (np.nan, 0)])
@@ -158,6 +180,19 @@ def test_tables_as_pictures(tmp_path):
     assert read_json(png.with_suffix(".json"))["preset"] == "smoke"
     with pytest.raises(VocalrepError, match="empty"):
         save_figure(figure, beside[:0], "table3", "cvsm", tmp_path)
+
+
+def test_pictures_are_sharp_and_small(tmp_path):
+    from PIL import Image
+    rng, table = np.random.default_rng(0), pd.DataFrame(dict(x=[1]))
+    figure, axes = plt.subplots(3, 2, figsize=(7.4, 8.75))
+    for axis in axes.flat:                                                     # as many dots as the largest map has
+        axis.scatter(*rng.normal(size=(2, 600)), c=rng.integers(0, 12, 600), cmap="tab20", s=20, alpha=0.75)
+    for made in (figure, draw_overview()):
+        png = save_figure(made, table, "maps", "cvsm", tmp_path)
+        with Image.open(png) as picture:
+            assert picture.width > 1200 and round(picture.info["dpi"][0]) == 200
+        assert png.stat().st_size < 200_000
 
 
 def test_a_table_without_a_picture_is_saved_with_its_provenance(tmp_path):
@@ -216,11 +251,32 @@ def test_names_at_line_ends_never_touch(known):
     table["value"] = 0.5 + 0.001 * table.system.map(places)                     # all lines on top of each other
     table.loc[table.system == "COLA", "value"] = 0.2
     for figure in (draw_clip_length(table), draw_low_resource(table)):
-        assert all({t.get_text() for t in axis.texts} == set(known) for axis in figure.axes)
         figure.canvas.draw()
         for axis in figure.axes:
-            boxes = sorted((Text.get_window_extent(t) for t in axis.texts), key=lambda b: b.y0)
+            names = [t for t in axis.texts if t.get_text() != "chance"]
+            assert {t.get_text() for t in names} == set(known)
+            boxes = sorted((Text.get_window_extent(t) for t in names), key=lambda b: b.y0)
             assert all(a.y1 <= b.y0 + 1 for a, b in zip(boxes, boxes[1:]))
+            heights = [t.get_position()[1] for t in names]
+            assert axis.get_ylim()[0] <= min(heights) and max(heights) <= axis.get_ylim()[1]    # beside the axes
+
+
+def test_names_stay_beside_axes_that_share_their_height(known):
+    table = scores(systems=tuple(known), tasks=("artist",), conditions=("mixture", "vocals"))
+    table["value"] = np.where(table["condition"] == "vocals", 0.9, 0.2) + 0.001 * table.system.map(list(known).index)
+    figure = draw_low_resource(table)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        bottom, top = axis.get_window_extent().y0, axis.get_window_extent().y1
+        boxes = [Text.get_window_extent(t) for t in axis.texts if t.get_text() != "chance"]
+        assert all(bottom - 1 <= box.y0 and box.y1 <= top + 1 for box in boxes)
+
+
+def test_chance_is_drawn():
+    table = scores().assign(artists=20)
+    artist, gender = draw_clip_length(table).axes
+    drawn = [[line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"] for axis in (artist, gender)]
+    assert drawn == [[5], [50]]
 
 
 def test_scores_that_cannot_be_drawn():
@@ -258,11 +314,19 @@ def test_overview_texts_do_not_overlap():
 def test_artist_distribution():
     table = artist_distribution(pd.DataFrame(dict(artist=[*"aaab"])))
     figure = draw_artist_distribution(table, published_distribution(), corpus="tiny")
-    curve, points = figure.axes[1].lines
-    assert curve.get_ydata().tolist() == [0, 25, 100, 100] and np.allclose(points.get_ydata(), [29.83, 75.74])
+    bars = [[[bar.get_height() for bar in corpus] for corpus in axis.containers] for axis in figure.axes]
+    assert np.allclose(bars, [[[100, 0, 0], [82.92, 15.00, 2.08]], [[100, 0, 0], [29.83, 45.91, 24.26]]])
     assert labels(figure.legends[0].get_texts()) == ["tiny", "Music4All, published"]
+    assert labels(figure.axes[0].get_xticklabels()) == ["fewer than 10", "10 to 50", "more than 50"]
     two = pd.concat([table.assign(corpus="a"), table.assign(corpus="b")])
-    assert len(draw_artist_distribution(two).axes[0].lines) == 2
+    assert len(draw_artist_distribution(two).axes[0].containers) == 2
+
+
+def test_artists_of_every_size_are_counted():
+    sizes = dict(a=9, b=10, c=50, d=51, e=1)
+    table = artist_distribution(pd.DataFrame(dict(artist=[name for name, n in sizes.items() for _ in range(n)])))
+    artists, clips = ([bar.get_height() for bar in axis.containers[0]] for axis in draw_artist_distribution(table).axes)
+    assert np.allclose(artists, [40, 40, 20]) and np.allclose(clips, 100 * np.array([10, 60, 51]) / 121)
 
 
 # ---- CVSM, figures 5, 6 and 8
@@ -272,13 +336,13 @@ def test_projections(systems, count, columns):
     rng = np.random.default_rng(0)
     points = pd.DataFrame([dict(system=f"s{s}", label=f"l{i:02}", x=rng.normal(), y=rng.normal())
                            for s, i, _ in product(range(systems), range(count), range(4))])
-    clusters = pd.DataFrame(dict(system=["s0"], silhouette=[0.04], distance_ratio_inter_over_intra=[0.334]))
+    clusters = pd.DataFrame(dict(system=["s0"], silhouette=[0.04], distance_ratio=[0.334]))
     figure = draw_projections(points, clusters, columns)
     drawn = [axis for axis in figure.axes if axis.collections]
     assert len(drawn) == systems and [a.get_title("left") for a in drawn] == [f"s{s}" for s in range(systems)]
     dots = drawn[0].collections[0]
     assert np.allclose(dots.get_offsets(), points[points.system == "s0"][["x", "y"]])
-    assert labels(drawn[0].texts) == ["silhouette 0.04, ratio inter over intra 0.33"]
+    assert labels(drawn[0].texts) == ["silhouette 0.04, 1 − intra/inter 0.33"]
     outlines = [path.vertices.tobytes() for path in dots.get_paths()]
     looks = [*zip(map(tuple, dots.get_facecolor()), outlines)]                  # four points of each label
     assert len(set(looks)) == count and all(len(set(looks[k:k + 4])) == 1 for k in range(0, 4 * count, 4))

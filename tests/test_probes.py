@@ -13,7 +13,7 @@ from vocalrep.evaluation.probes import SCORE_COLUMNS, ProbeProtocol, identify_ar
 from vocalrep.project import VocalrepError
 
 RELEASED = ProbeProtocol(artist_epochs=100, gender_epochs=50, same_clip=True, negatives="opposite", eer_rule="step",
-                         rank_base="zero")
+                         rank_base="zero", crops=0, drop_connect=False, lone_excerpt=0.5)
 HASTY = dataclasses.replace(RELEASED, artist_epochs=3, gender_epochs=3, least_updates=8, gender_epoch=512, trials=20)
 
 

@@ -1,24 +1,33 @@
 "The repository holds together: settings, versions, notebooks, parameters."
 import ast
 import configparser
+import errno
 import json
+import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from vocalrep.project import VocalrepError, check_parameters, write_json, writing
+from vocalrep import project
+from vocalrep.project import (VocalrepError, alone, check_parameters, check_seed, clear_leftovers, pick_device,
+                              provenance, write_json, writing)
 
 REPO = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(p for p in (REPO / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-RUNNABLE = [p for p in NOTEBOOKS if "library" not in p.parts and p.name != "index.ipynb"]
+READ_ONLY = {"index.ipynb", "contents.ipynb", "differences.ipynb", "reference.ipynb"}      # pages without parameters
+RUNNABLE = [p for p in NOTEBOOKS if "library" not in p.parts and p.name not in READ_ONLY]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 
 
@@ -104,12 +113,6 @@ def test_every_import_is_declared():
     assert len(known) > 15 and not missing, f"imported, and not in pyproject.toml: {missing}"
 
 
-def test_readme_is_made_from_the_index_notebook():
-    cells = cells_of(REPO / "nbs/index.ipynb")
-    text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    assert (REPO / "README.md").read_text().strip() == text.replace("](../", "](").strip(), "run `make notebooks`"
-
-
 def test_readme_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", (REPO / "README.md").read_text()):
         assert target.startswith("http") or (REPO / target).exists(), target
@@ -162,6 +165,130 @@ def test_unknown_and_misspelt_parameters_name_the_choices():
         check_parameters(dict(variant="CVSM-XX"), variant=["COLA", "MSCOL"])
     with pytest.raises(VocalrepError, match="varient.*variant, seed"):
         check_parameters(dict(variant="COLA", seed=0, varient="COLA"), variant=["COLA", "MSCOL"], seed=None)
+
+
+@pytest.mark.parametrize("name", ["VARIANT", "VARIENT", "Varient"])
+def test_what_papermill_injects_is_a_parameter_in_capitals_too(name):
+    choices = dict(variant=["COLA", "MSCOL"], seed=None)
+    cells = ["", "variant = 'MSCOL'", f"# Parameters\n{name} = \"COLA\"\nseed = 1\n", "PRESET = 3"]
+    with pytest.raises(VocalrepError, match=f"unknown parameter '{name}'.*variant, seed"):
+        check_parameters({"variant": "MSCOL", "seed": 0, name: "COLA", "In": cells}, **choices)
+    space = dict(variant="COLA", seed=1, PRESET=3, CORPORA=("studio",), In=["", "# Parameters\nvariant = 'COLA'"])
+    assert check_parameters(space, **choices) == dict(variant="COLA", seed=1)
+
+
+# ---- files, and what killed jobs leave
+
+@pytest.mark.parametrize("umask, before, expected", [(0o022, None, 0o644), (0o077, None, 0o600), (0o002, None, 0o664),
+                                                     (0o022, 0o640, 0o640), (0o077, 0o666, 0o666)])
+def test_files_have_the_rights_that_the_user_gives(umask, before, expected, tmp_path):
+    file, usual = tmp_path / "a.json", os.umask(umask)
+    try:
+        if before is not None:
+            file.touch()
+            file.chmod(before)
+        write_json(file, 1)
+    finally:
+        os.umask(usual)
+    assert file.stat().st_mode & 0o777 == expected
+
+
+def test_leftovers_go_and_files_of_jobs_that_live_stay(tmp_path):
+    with writing(tmp_path / "shards/living.npy") as living:
+        living.write_bytes(b"half")
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        left = living.with_name(living.name.replace(f"~{os.getpid()}~", f"~{dead.pid}~"))
+        away = living.with_name(living.name.replace(platform.node(), "another-host"))
+        left.touch()
+        away.touch()
+        assert clear_leftovers(tmp_path) == [left]
+        os.utime(away, (time.time() - 7200,) * 2)
+        assert clear_leftovers(tmp_path) == [away] and living.exists()
+    assert [file.name for file in (tmp_path / "shards").iterdir()] == ["living.npy"]
+
+
+# ---- one job at a time
+
+HOLD = """
+import os, socket, sys, time
+import vocalrep.project as project
+project.LEASE = 1.5
+if sys.argv[2] != "here":
+    socket.gethostname = lambda: sys.argv[2]
+with project.alone(sys.argv[1]):
+    print("in", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def hold(folder, host="here", **environment):
+    "A job that works in a folder until it is told to go."
+    job = subprocess.Popen([sys.executable, "-c", HOLD, folder, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           env={**os.environ, **environment})
+    assert job.stdout.readline() == b"in\n"
+    return job
+
+
+def seconds_until_alone(folder):
+    begun = time.monotonic()
+    with alone(folder):
+        return time.monotonic() - begun
+
+
+def test_jobs_with_other_temporary_folders_and_from_other_hosts_wait(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(project, "LEASE", 1.5)
+    (tmp_path / "mine").mkdir()
+    job = hold(tmp_path / "run", "elsewhere", TMPDIR=str(tmp_path / "mine"))
+    waiting = threading.Timer(3, lambda: job.communicate(b"x"))                # longer than it may be silent
+    waiting.start()
+    assert seconds_until_alone(tmp_path / "run") > 2.5
+    assert str(tmp_path / ".run.lock") in capsys.readouterr().out
+    job = hold(tmp_path / "run")
+    job.kill()
+    job.wait()
+    assert seconds_until_alone(tmp_path / "run") < 1                           # a dead process of this host
+    job = hold(tmp_path / "run", "elsewhere")
+    job.kill()
+    job.wait()
+    assert 1 < seconds_until_alone(tmp_path / "run") < 10                      # of another: it must have been silent
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("code", ["EROFS", "ENOSPC", "EACCES"])
+def test_where_nothing_can_be_written_a_finished_folder_can_be_opened(code, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(getattr(errno, code), "cannot")
+    monkeypatch.setattr("filelock.SoftFileLease.acquire", refuse)
+    with alone(tmp_path / "store"):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_one_error(tmp_path):
+    with pytest.raises(VocalrepError, match="cannot lock .*File name too long"), alone(tmp_path / ("n" * 252)):
+        pass
+
+
+# ---- what is asked for
+
+def test_devices():
+    assert pick_device("cpu") == "cpu"
+    for wrong in ("cpu:7", "cpu:", "cuda:99", "cuda:x", "tpu", ""):
+        with pytest.raises(VocalrepError, match="device"):
+            pick_device(wrong)
+
+
+@pytest.mark.parametrize("seed, trainings", [(-1, 1), (2**32, 1), (2**32 - 1, 1), (2**32 - 3, 3), (0, 0), ("0", 1),
+                                             (0.0, 1), (True, 1)])
+def test_seeds(seed, trainings):
+    assert check_seed(np.int64(5), 3) == 5
+    with pytest.raises(VocalrepError, match="whole number"):
+        check_seed(seed, trainings)
+
+
+def test_a_machine_without_git_has_no_revision(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance()["revision"] is None and provenance()["python"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

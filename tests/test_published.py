@@ -98,7 +98,9 @@ def test_order_of_systems():
 
 @pytest.mark.parametrize("task, metric, label", [
     ("artist", "macro_f1", "artist, macro-F1 (%) ↑"), ("similarity", "mnr", "similarity, MNR (%) ↓"),
-    ("identification", "accuracy", "identification, accuracy (%) ↑"), ("artist", "silhouette", "artist, silhouette")])
+    ("identification", "accuracy", "identification, accuracy (%) ↑"), ("artist", "silhouette", "artist, silhouette"),
+    ("gender", "distance_ratio_as_worded", "gender, intra/inter"),
+    ("gender", "distance_ratio", "gender, 1 − intra/inter")])
 def test_labels_point_to_the_better_side(task, metric, label):
     assert metric_label(task, metric) == label
 
@@ -148,6 +150,25 @@ def test_printed_table():
     ranges = print_beside(beside_published(figure, CVSM, "fig5"), CVSM)
     assert ranges.loc["COLA-ART", ("gender, silhouette", there[1])] == "between 0.2 and 0.3 across runs"
     assert ranges.loc["COLA", ("gender, silhouette", there[1])] == "about 0.100"
+
+
+def test_the_best_of_a_column_has_a_mark_in_its_text():
+    table = ours(systems=("COLA", "CVSM-A", "CVSM-ART"), mean=[0.4, 0.3, 0.6, 0.2, 0.6, 0.25])
+    printed = print_beside(beside_published(table, CVSM, "table2"), CVSM)
+    here, there = ({label[0]: column[column.str.endswith("*")].index.tolist() for label, column in printed.items()
+                    if label[1].startswith(side)} for side in ("here", "published"))
+    assert here["artist, accuracy (%) ↑"] == ["CVSM-A", "CVSM-ART"]                    # alike as printed
+    assert here["similarity, EER (%) ↓"] == ["CVSM-A"]                                 # the lowest
+    assert there["similarity, EER (%) ↓"] == ["CVSM-ART"] and there["gender, accuracy (%) ↑"] == ["COLA-ART"]
+    alike = print_beside(beside_published(ours(), CVSM, "table2"), CVSM)
+    assert not alike["artist, accuracy (%) ↑", "here: studio, smoke"].str.contains(r"\*").any()
+
+
+def test_rankings_call_scores_by_their_names():
+    systems = ("COLA", "CVSM-ART")
+    both = ours(systems=systems).assign(metric=["macro_f1", "eer"] * 2, mean=[0.4, 0.3, 0.6, 0.2])
+    said = compare_rankings(beside_published(both, CVSM, "table2"))
+    assert "**artist, macro-F1 (%) ↑**" in said and "macro-f1" not in said
 
 
 def test_a_table_that_was_saved_prints_the_same(tmp_path):
@@ -214,7 +235,7 @@ def test_printed_corpora_and_conditions():
     assert here["UNIF"] == f"{100 * row.ours_mean:.2f} ± {100 * row.ours_sd:.2f}" and here["GE2E"] == "–"
     assert (printed.loc["H/ASP"].xs("here, smoke", level=2) == "not run").all()
     said = printed["VocalSet", metric_label("similarity", "mnr"), "published", "44.1 kHz"]
-    assert said["BYOL"] == "21.25" and said["H/ASP"] == "–" and said["mean MFCC"] == ""
+    assert said["BYOL"] == "21.25 *" and said["H/ASP"] == "–" and said["mean MFCC"] == ""
     assert {side for corpus, _, side, _ in printed.columns if corpus == PRIVATE} == {"published"}
     one = print_beside(beside[beside.corpus == "studio (test)"], SINGERS)
     assert (one.loc["H/ASP"] == "not run").all()
@@ -234,7 +255,7 @@ def test_a_system_and_a_corpus_that_nobody_published():
     beside = beside_published(results, SINGERS, "table3")
     assert beside.dropna(subset=["ours_mean", "published_mean"]).empty
     printed = print_beside(beside, SINGERS)["vocals (test)"]
-    assert printed.loc["my network"].str.fullmatch(r"\d+\.\d\d").all()
+    assert printed.loc["my network"].str.fullmatch(r"\d+\.\d\d( \*)?").all()
 
 
 @pytest.mark.parametrize("spoil, words", [

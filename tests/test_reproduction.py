@@ -1,9 +1,10 @@
-"Running a paper's notebooks: what is passed, kept, repeated, reported; kills. Tiny ones stand for the real ones."
+"Running a paper's notebooks: what is passed, kept, repeated, reported, stopped. Tiny ones stand for the real ones."
+import errno
+import gc
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def write_notebook(file: Path, *cells: str, tag: bool = True) -> Path:
 def toy(tmp_path, monkeypatch):
     "A home with a paper of three notebooks, the second of which fails."
     monkeypatch.setenv("VOCALREP_HOME", str(tmp_path))
+    monkeypatch.setattr(reproduction, "REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("first", "last"):
         write_notebook(tmp_path / f"nbs/toy/{name}.ipynb", DEFAULTS, WRITES, COUNTS)
@@ -106,29 +108,23 @@ def test_everything_through_real_kernels(toy, capsys):
     assert (runs(toy, "first"), runs(toy, "broken"), runs(toy, "last")) == (1, 2, 1)
 
 
-KILLED = """
-import sys
-from vocalrep.report.notebooks import run_notebook
-
-def run(name):
-    asked = dict(out="figures")
-    return run_notebook(f"nbs/toy/{name}.ipynb", f"done/{name}.ipynb", asked, "figures/toy", "a").status
-
-sys.exit([run("first"), run("last")] != ["kept", "done"])
-"""
-
-
-def test_a_kill_leaves_nothing_that_looks_finished(toy):
+def test_ctrl_c_ends_at_once_and_quietly(toy, capfd):
+    "The kernel ends, nobody else's tracebacks are shown, the lock is gone, and what is finished is kept."
     write_notebook(toy / "nbs/toy/last.ipynb", DEFAULTS, COUNTS, WAITS)
-    process = subprocess.Popen([sys.executable, "-c", KILLED], cwd=toy, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while runs(toy, "last") < 1 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert runs(toy, "last") == 1
+
+    def interrupt():
+        while not runs(toy, "last"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(toy_paper("first", "last"), preset="smoke")
+    gc.collect()
+    said = "".join(capfd.readouterr())
+    assert "done" in said and not any(word in said for word in ("Traceback", "DeadKernelError", "died", "ERROR"))
+    assert not list(toy.glob("reproductions/.*"))
     (toy / "go").touch()
-    subprocess.run([sys.executable, "-c", KILLED], cwd=toy, check=True)
+    reproduce(toy_paper("first", "last"), preset="smoke", progress=False)
     assert (runs(toy, "first"), runs(toy, "last")) == (1, 2)
 
 
@@ -225,11 +221,11 @@ def test_the_page_keeps_what_is_not_run_now(toy, pretend, monkeypatch):
     assert "The notebook first" not in page(seed=5)                                    # other parameters
 
 
-def test_the_next_kernel_starts_with_the_imports_of_the_paper(toy, pretend):
+def test_kernels_start_with_the_imports_of_the_paper(toy, pretend):
     paper = toy_paper("first", "last", imports=("json", "math"))
     reproduce(paper, preset="smoke", progress=False)
     reproduce(paper, preset="smoke", progress=False)
-    assert pretend == [("json", "math")]                                               # none for what is kept
+    assert pretend == [("json", "math")] * 2                                           # none for what is kept
 
 
 def test_figures_go_where_asked(toy, pretend):
@@ -251,11 +247,71 @@ def test_home_is_the_same_for_all_kernels(toy, pretend, monkeypatch):
     (dict(preset="gpu"), "preset"),                        # not one of this paper's
     (dict(protocol="x"), "protocol"),
     (dict(only=["fig99"]), "notebook"),
-    (dict(root="/nowhere/at all"), "not a folder")])
+    (dict(root="/nowhere/at all"), "not a folder"),
+    (dict(corpus="vctk"), "the corpus vctk needs a root"),
+    (dict(device="cpu:7"), "unknown device 'cpu:7'"),
+    (dict(device="cuda:99"), "device 'cuda:99'"),
+    (dict(seed=-1), "seed is -1"),
+    (dict(seeds=0), "number of seeds is 0"),
+    (dict(seed=2**32 - 2, seeds=3), "seed is 4294967294"),
+    (dict(out_of_domain="spotify=."), "unknown corpus 'spotify'"),
+    (dict(out_of_domain="vctk=/nowhere/at all"), "root '/nowhere/at all' of the corpus vctk is not a folder"),
+    (dict(out_of_domain="techniques"), "no notebook among first, broken, last scores on other corpora"),
+    (dict(out="broken.ipynb/figures"), "cannot write to .*broken.ipynb")])
 def test_wrong_words_are_refused_before_anything_runs(toy, pretend, wrong, message):
+    (toy / "broken.ipynb").touch()
     with pytest.raises(VocalrepError, match=message):
         reproduce(PAPER, **{"preset": "smoke", "progress": False, **wrong})
-    assert not (toy / "reproductions").exists() and runs(toy, "first") == 0
+    assert not list(toy.glob("reproductions/*/*.ipynb")) and runs(toy, "first") == 0
+
+
+def test_folders_of_other_corpora_are_passed_in_full(toy, pretend):
+    write_notebook(toy / "nbs/toy/first.ipynb", "out_of_domain = out = preset = seed = ''", WRITES)
+    (toy / "VCTK").mkdir()
+    reproduce(PAPER, preset="smoke", only="first", out_of_domain="vctk=VCTK;techniques", progress=False)
+    executed = nbformat.read(reproduction_folder(PAPER, "studio", "smoke") / "first.ipynb", 4)
+    assert executed.metadata["vocalrep"]["parameters"]["out_of_domain"] == f"vctk={toy / 'VCTK'};techniques="
+
+
+def test_a_full_disk_is_one_error(toy, pretend, monkeypatch):
+    "Whoever writes first: papermill, which then is a failed notebook, or the page."
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as full:
+        full.setattr(notebooks, "_execute", no_space)
+        with pytest.raises(VocalrepError, match="1 of 1 notebooks failed:\n  first: OSError: .*No space left"):
+            reproduce(PAPER, preset="smoke", only="first", progress=False)
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", no_space)
+        with pytest.raises(VocalrepError, match="cannot write .*first.ipynb: No space left on device; free some space"):
+            reproduce(PAPER, preset="smoke", only="first", progress=False)
+    assert not list(toy.rglob(".*~*"))
+    reproduce(PAPER, preset="smoke", only="first", progress=False)
+
+
+def test_two_at_once_wait_for_each_other(toy, pretend, capsys):
+    from vocalrep.project import alone
+    folder, seen = reproduction_folder(PAPER, "studio", "smoke"), []
+    with alone(folder):
+        other = threading.Thread(target=lambda: seen.append(
+            reproduce(PAPER, preset="smoke", only="first", progress=False)))
+        other.start()
+        time.sleep(0.5)
+        assert runs(toy, "first") == 0
+    other.join()
+    assert seen and runs(toy, "first") == 1 and "waiting for another job" in capsys.readouterr().out
+
+
+def test_notebooks_of_the_working_folder_are_never_run(tmp_path, monkeypatch):
+    "What is called `nbs/cvsm` there may be anything."
+    paper = find_papers()["cvsm"]
+    here = tmp_path / "work" / "below"
+    for folder in (here, tmp_path):
+        write_notebook(folder / "nbs/cvsm/fig1_overview.ipynb", DEFAULTS)
+    here.mkdir(exist_ok=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("VOCALREP_HOME", str(tmp_path))
+    assert notebooks_folder(paper) == Path(vocalrep.__file__).resolve().parents[1] / "nbs/cvsm"
 
 
 def test_bad_notebooks_are_refused_before_anything_runs(toy, pretend):

@@ -1,6 +1,9 @@
 "Runs on disk: whose they are, also where older code made them, and what damaged files say."
 import dataclasses
+import hashlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,19 +86,70 @@ class State:
         self.value = state["value"]
 
 
+def sealed(file, content):
+    "A file that only claims to be a checkpoint: with the digest of its bytes."
+    torch.save(content, file)
+    file.write_bytes(file.read_bytes() + hashlib.sha256(file.read_bytes()).digest())
+
+
+ANOTHER = dict(variant=dict(name="COLA"), preset=dict(name="smoke"), seed=0)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tiny, store, tmp_path):
+    file, own = tmp_path / "checkpoint.pt", config(tiny, store)
+    save_checkpoint(file, State(torch.ones(3)), own)
+    load_checkpoint(file, other := State(None), own)
+    assert torch.equal(other.value, torch.ones(3))
+    for change in (dict(name="COLA"), dict(seed=3), dict(protocol="paper"), dict(steps=9)):
+        with pytest.raises(VocalrepError, match="it belongs to another run .variant CVSM-AF, preset smoke, seed 0"):
+            load_checkpoint(file, other, config(tiny, store, **change))
+
+
 def test_damaged_and_foreign_files_are_one_error(tmp_path):
     file, state = tmp_path / "checkpoint.pt", State(torch.ones(3))
-    save_checkpoint(file, state)
-    other = State(None)
-    load_checkpoint(file, other)
-    assert torch.equal(other.value, torch.ones(3))
-    for content in (b"", b"not a checkpoint", file.read_bytes()[:200]):
+    save_checkpoint(file, state, ANOTHER)
+    whole = file.read_bytes()
+    for content in (b"", b"not a checkpoint", whole[:200], whole[:-1]):
         file.write_bytes(content)
-        with pytest.raises(VocalrepError, match="checkpoint.pt cannot be resumed from.*remove it"):
-            load_checkpoint(file, state)
-    torch.save(dict(model=torch.zeros(3)), file)
-    with pytest.raises(VocalrepError, match="cannot be resumed from"):
-        load_checkpoint(file, state)
+        with pytest.raises(VocalrepError, match="checkpoint.pt cannot be resumed from: its bytes are not those"):
+            load_checkpoint(file, state, ANOTHER)
+    for foreign in (dict(model=torch.zeros(3)), torch.zeros(3), dict(run="COLA", state={})):
+        sealed(file, foreign)
+        with pytest.raises(VocalrepError, match="does not say which run it belongs to"):
+            load_checkpoint(file, state, ANOTHER)
     (tmp_path / "config.json").write_text("{half")
     with pytest.raises(VocalrepError, match="config.json.*damaged"):
         Run(tmp_path).config
+
+
+def test_no_flipped_bit_is_resumed_from(tmp_path):
+    file, state = tmp_path / "checkpoint.pt", State(None)
+    save_checkpoint(file, State(torch.randn(50, 40)), ANOTHER)
+    whole = file.read_bytes()
+    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 300):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << (place % 8)
+        file.write_bytes(flipped)
+        with pytest.raises(VocalrepError, match="cannot be resumed from: its bytes are not those"):
+            load_checkpoint(file, state, ANOTHER)
+    assert state.value is None
+
+
+class Evil:
+    "Runs something when it is read back."
+
+    def __reduce__(self):
+        import os
+        return os.system, ("touch /tmp/it-ran",)
+
+
+def test_a_hostile_checkpoint_is_refused_in_our_own_words(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    for content in (Evil(), dict(run={}, state=Evil())):
+        sealed(file, content)
+        with pytest.raises(VocalrepError) as found:
+            load_checkpoint(file, State(None), ANOTHER)
+        said = str(found.value)
+        assert "it holds more than tensors and plain values, and was not opened" in said and "remove it" in said
+        assert not any(word in said for word in ("weights_only", "arbitrary", "trust", "torch.", "pickle"))
+    assert not Path("/tmp/it-ran").exists()

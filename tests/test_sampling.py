@@ -1,5 +1,6 @@
 "Pairs: properties that hold for any step, and every difference between CVSM's text and its released code."
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -60,6 +61,33 @@ def test_same_artist_partners_are_uniform():
     labels = np.array([0] * 4 + [1] * 4)
     drawn = choose_same_artist(np.zeros(40_000, int), np.arange(8), labels, rng)
     assert np.allclose(np.bincount(drawn, minlength=8)[:4] / 40_000, 0.25, atol=0.01)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 99), size=st.integers(2, 7), at=st.integers(0, 6))
+def test_every_other_segment_of_an_artist_is_equally_likely(seed, size, at):
+    rng, anchor = np.random.default_rng(seed), at % size
+    labels = rng.permutation(np.repeat([0, 1, 2], [size, 3, 5]))                  # in any order of rows
+    own, draws = np.flatnonzero(labels == 0), 20_000
+    drawn = choose_same_artist(np.full(draws, own[anchor]), rng.permutation(len(labels)), labels, rng, other=True)
+    shares = np.bincount(drawn, minlength=len(labels)) / draws
+    assert shares[own[anchor]] == 0 and shares[labels != 0].sum() == 0
+    assert np.allclose(shares[np.delete(own, anchor)], 1 / (size - 1), atol=0.02)
+
+
+def test_an_anchor_that_is_no_candidate_has_all_of_them():
+    rows, candidates, labels = np.zeros(30_000, int), np.array([1, 2, 3]), np.zeros(4, int)
+    drawn = choose_same_artist(rows, candidates, labels, np.random.default_rng(0), other=True)
+    assert np.allclose(np.bincount(drawn, minlength=4) / 30_000, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.01)
+
+
+def test_released_partners_are_those_of_earlier_runs():
+    digest = hashlib.sha256()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels, rows = rng.integers(0, 1 + seed, 300), rng.permutation(300)[:64]
+        digest.update(choose_same_artist(rows, rows, labels, rng).astype("<i8").tobytes())
+    assert digest.hexdigest().startswith("288108904146cdaa")
 
 
 def test_gains():

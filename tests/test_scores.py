@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 
 import vocalrep.report.scores as room
+from vocalrep.evaluation.backend import BACKENDS, fit_backends
+from vocalrep.evaluation.metrics import equal_error_rate, pairwise_scores
 from vocalrep.evaluation.tasks import VOCALS, Condition, TestCorpus
 from vocalrep.models.encoders import MeanMFCC
 from vocalrep.papers.cvsm.paper import PAPER
-from vocalrep.project import VocalrepError
+from vocalrep.project import VocalrepError, home
+from vocalrep.report.maps import map_systems
 from vocalrep.report.scores import SCORE_COLUMNS, clip_embeddings, embeddings, evaluate, jobs, summarise
 from vocalrep.report.systems import System
 
@@ -131,8 +134,82 @@ def test_all_pairs(everybody):
     assert list(eer.normalisation) == ["none", "center", "zscore"] and eer.value.between(0, 0.5).all()
 
 
+def test_back_ends_are_estimated_on_training_singers(store):
+    studio = TestCorpus("studio", store, "train", training=store)
+    for task in (of_vocals("all pairs"), of_vocals("similarity")):
+        table = evaluate([FLOOR], [studio], [task], **QUICK)
+        assert list(dict.fromkeys(table.normalisation)) == ["none", "center", "zscore", *BACKENDS]
+    assert list(evaluate([FLOOR], [studio], [of_vocals("artist")], **QUICK).normalisation.unique()) == ["none"]
+    parts = [embeddings(FLOOR, store, VOCALS, "train", "cpu", per_clip=5)]
+    clips, means = clip_embeddings(FLOOR, store, VOCALS, "train", "cpu")
+    expected = equal_error_rate(*pairwise_scores(fit_backends(parts)["wccn"](means), clips.artist))
+    table = evaluate([FLOOR], [studio], [of_vocals("all pairs")], **QUICK)
+    found = table[(table.metric == "eer") & (table.normalisation == "wccn")].value.item()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+# ---- damaged caches ----
+
+def _cut(file, others):
+    file.write_bytes(file.read_bytes()[:len(file.read_bytes()) // 2])
+
+
+def _flip(file, others):
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 255
+    file.write_bytes(bytes(content))
+
+
+def _empty(file, others):
+    file.write_bytes(b"")
+
+
+def _replace(file, others):
+    "What was kept for another system lies under this name."
+    file.write_bytes(next(other.read_bytes() for other in others if other.read_bytes() != file.read_bytes()))
+
+
+def caches(kind):
+    return sorted(file for file in (home() / kind).rglob("*") if file.suffix in (".npy", ".npz", ".parquet"))
+
+
+def maps_of(two, studio):
+    return map_systems(two, studio, "artist", VOCALS, 1, "cpu").round(3)
+
+
+def scores_of(two, studio):
+    return evaluate(two, [studio], [of_vocals("similarity")], **QUICK)
+
+
+@pytest.mark.parametrize("kind, compute, after", [
+    ("embeddings", scores_of, ("backends", "scores")), ("backends", scores_of, ("scores",)), ("scores", scores_of, ()),
+    ("maps", maps_of, ())])
+def test_a_damaged_cache_is_computed_again(store, kind, compute, after, capsys):
+    studio, two = TestCorpus("studio", store, "train", training=store), [cepstra("A", 12), cepstra("B", 14)]
+    first, files = compute(two, studio), caches(kind)
+    originals = [file.read_bytes() for file in files]
+    for damage in (_cut, _flip, _empty, _replace):
+        for file in [file for later in after for file in caches(later)]:       # what would be read instead
+            file.unlink()
+        damage(files[0], files)
+        assert files[0].read_bytes() != originals[0]
+        pd.testing.assert_frame_equal(compute(two, studio), first)
+        assert [file.read_bytes() for file in files] == originals
+        assert f"{files[0]} is damaged and is computed again" in capsys.readouterr().out
+
+
+def test_a_cache_without_its_digest_was_not_finished(store, monkeypatch):
+    embeddings(FLOOR, store, VOCALS, None, "cpu")
+    file, = caches("embeddings")
+    file.with_name(file.name + ".sha256").unlink()
+    monkeypatch.setattr(room, "embed_excerpts", lambda *a, **k: pytest.fail("computed again"))
+    with pytest.raises(pytest.fail.Exception):
+        embeddings(FLOOR, store, VOCALS, None, "cpu")
+
+
 def test_columns_that_a_task_leaves_out_have_defaults(everybody):
     table = evaluate([FLOOR], [everybody], [of_vocals("all pairs")], **QUICK)
+    table = table[table.metric.isin(["eer", "mnr"])]
     assert table.seconds.isna().all() and (table.fraction == 1).all() and (table.probe == "").all()
     assert (table.repetition == 0).all() and (table.reduced == "").all() and (table.artists > 0).all()
 

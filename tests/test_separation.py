@@ -1,4 +1,5 @@
 "Separation under the conditions a page cannot show well: no internet, foreign folders, odd audio."
+import shutil
 import socket
 import threading
 import urllib.error
@@ -352,3 +353,19 @@ def test_sdr_is_its_definition():
         sdr(truth, truth[:, 1:])
     with pytest.raises(VocalrepError, match="si-sdr, bss"):
         sdr(truth, truth, "sdri")
+
+
+class Evil:
+    "Runs something when it is read back."
+
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+def test_a_hostile_separator_is_refused_in_our_own_words(tmp_path, capsys):
+    folder = shutil.copytree(shipped_weights(), tmp_path / "evil")
+    for file in folder.glob("vocals*.pth"):
+        torch.save(Evil(), file)
+    with pytest.raises(VocalrepError, match="it holds more than tensors, and was not opened; restore it") as found:
+        load_separator(str(folder))
+    assert "weights_only" not in str(found.value) and "it ran" not in capsys.readouterr().out

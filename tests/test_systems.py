@@ -1,5 +1,6 @@
 "Systems by name: what is missing is trained once, and nothing is mistaken for another."
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from vocalrep.data.prepare import prepare
 from vocalrep.papers.cvsm.paper import PAPER as CVSM
 from vocalrep.papers.singer_identity.paper import PAPER as SINGERS
 from vocalrep.papers.singer_identity import variants as singer_records
-from vocalrep.project import VocalrepError
+from vocalrep.project import VocalrepError, write_json
 from vocalrep.report.systems import System, describe, find_systems, score_run, system_of_run
 from vocalrep.training.runs import Run, run_folder
 
@@ -86,6 +87,17 @@ def test_a_run_is_scored_beside_its_untrained_twin(store, systems):
 
 
 # ---- baselines ----
+
+def test_a_run_is_not_judged_on_artists_whom_it_met(store, paper, systems, tmp_path):
+    run = Run(shutil.copytree(run_folder("CVSM-AH", "studio", "smoke"), tmp_path / "run"))
+    met = run.summary["trained_on"]
+    assert met["artists"] == store.artists_of("train") and not set(met["artists"]) & set(store.artists_of("test"))
+    met["artists"] = [*met["artists"], store.artists_of("test")[0]]
+    write_json(run.folder / "summary.json", {**run.summary, "trained_on": met})
+    with pytest.raises(VocalrepError, match="1 test artists of .* were met in the training of .*splits="):
+        score_run(run, store)
+    assert len(score_run(run, store, None, per_clip=1))                              # all clips, where one asks for them
+
 
 def test_systems_without_training(dry):
     store = dry([(f"singer {i}", "test", 8.5) for i in range(2)])

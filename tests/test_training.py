@@ -1,7 +1,11 @@
 "Runs: same numbers, resumed numbers, shared numbers; schedules, stages, and which weights stay in the end."
+import contextlib
 import copy
 import dataclasses
 import math
+import platform
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -18,9 +22,10 @@ from vocalrep.data.sampling import mix
 from vocalrep.evaluation.early import early_similarity
 from vocalrep.papers.cvsm import variants as cvsm
 from vocalrep.papers.singer_identity import variants as singers
-from vocalrep.project import VocalrepError
+from vocalrep.models.encoders import save_encoder
+from vocalrep.project import VocalrepError, read_json, write_json
 from vocalrep.training.loop import TrainingState, enter_stage, keep_best, train, train_step, validate, watch
-from vocalrep.training.runs import load_checkpoint, save_checkpoint
+from vocalrep.training.runs import Run, claim_run, load_checkpoint, make_config, save_checkpoint
 from vocalrep.training.variants import Preset, Stage
 
 SECOND = 44_100
@@ -72,6 +77,12 @@ def same(a, b):
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+@pytest.fixture(autouse=True)
+def _no_workers(monkeypatch):
+    "Shifted tracks are made in this process: starting others would take longer than the work."
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
 @pytest.fixture(scope="module")
 def voices(dry):
     return dry(TRACKS)
@@ -120,9 +131,125 @@ def test_a_validator_changes_nothing_but_its_columns(run, store, tiny, tmp_path)
     pd.testing.assert_frame_equal(curve(alone), both, check_exact=True)
 
 
-def test_devices_must_divide_the_batch(store, tiny, tmp_path):
-    with pytest.raises(VocalrepError, match="cannot be shared by 3 devices"):
-        train(mixed("COLA", tiny), store, tiny, devices=3, out=tmp_path / "r", device="cpu")
+@pytest.mark.parametrize("wrong, message", [
+    (dict(devices=3), "cannot be shared by 3 devices"), (dict(devices=0), "devices is 0; give a whole number of at"),
+    (dict(devices=-1), "devices is -1"), (dict(seed=-1), "seed is -1; give a whole number from 0"),
+    (dict(seed=2**32), "seed is 4294967296"), (dict(seed=1.5), "seed is 1.5"), (dict(device="cpu:7"), "device 'cpu:7'"),
+    (dict(device="cuda:99"), "device 'cuda:99'")])
+def test_wrong_arguments_are_refused_and_claim_no_folder(wrong, message, store, tiny, tmp_path):
+    with pytest.raises(VocalrepError, match=message):
+        train(mixed("COLA", tiny), store, tiny, out=tmp_path / "r", **{"device": "cpu", **wrong})
+    assert not list(tmp_path.iterdir())
+
+
+# ---- disks, leftovers, losses that are no numbers
+
+def two_steps(tiny):
+    return dataclasses.replace(tiny, steps=2, step_pairs=16)
+
+
+@pytest.fixture
+def full_disk():
+    "Inside, no file can grow beyond a number of bytes: the file system's own error, wherever it is written from."
+    import resource
+    import signal
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    @contextlib.contextmanager
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    yield limit
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_one_error_and_training_goes_on_later(store, tiny, full_disk, tmp_path):
+    preset = two_steps(tiny)
+    for size, file in ((500_000, "checkpoint.pt"), (500, "config.json")):
+        with full_disk(size), pytest.raises(VocalrepError, match=f"cannot write .*{file}: .*; free some space"):
+            learn(mixed("COLA", preset), store, preset, tmp_path / file)
+        assert not list(tmp_path.rglob(".*"))
+        assert learn(mixed("COLA", preset), store, preset, tmp_path / file).complete
+
+
+def test_saving_an_encoder_on_a_full_disk_is_one_error(run, full_disk, tmp_path):
+    encoder = run.encoder()
+    with full_disk(10_000), pytest.raises(VocalrepError, match="cannot write .*encoder.safetensors: .*; free some"):
+        save_encoder(encoder, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_written_is_one_error(store, tiny, tmp_path):
+    (tmp_path / "a file").touch()
+    with pytest.raises(VocalrepError, match="choose another folder"):
+        learn(mixed("COLA", tiny), store, tiny, tmp_path / "a file" / "run")
+
+
+def test_what_a_killed_training_left_is_cleared(store, tiny, tmp_path):
+    preset, dead = two_steps(tiny), subprocess.Popen(["true"])
+    dead.wait()
+    left = tmp_path / "r" / f".checkpoint~{platform.node()}~{dead.pid}~0123abcd.pt"
+    left.parent.mkdir()
+    left.write_bytes(bytes(1000))
+    learn(mixed("COLA", preset), store, preset, tmp_path / "r")
+    assert not left.exists() and not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("spoilt", ["loss", "weights"])
+def test_a_loss_that_is_no_number_names_run_step_and_remedy(spoilt, store, tiny, monkeypatch, tmp_path):
+    preset, real = two_steps(tiny), loop.train_step
+
+    def spoil_weights(state, *arguments, **options):
+        "The last update leaves no numbers."
+        row = real(state, *arguments, **options)
+        with torch.no_grad():
+            next(state.method.encoder.parameters()).fill_(math.nan)
+        return row
+    if spoilt == "weights":
+        monkeypatch.setattr(loop, "train_step", spoil_weights)
+    else:
+        monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: [
+            p.data.fill_(math.inf) for group in self.param_groups for p in group["params"]])
+    with pytest.raises(VocalrepError, match="r: the loss became nan at step [01]; learning diverged: lower the"):
+        learn(mixed("COLA", preset), store, preset, tmp_path / "r")
+    assert not (tmp_path / "r" / "summary.json").exists()
+
+
+def test_an_encoder_of_no_numbers_is_neither_saved_nor_loaded(run, tmp_path):
+    encoder = run.encoder()
+    with torch.no_grad():
+        next(encoder.parameters()).fill_(math.nan)
+    with pytest.raises(VocalrepError, match="encoder.safetensors: .* weights are not finite"):
+        save_encoder(encoder, tmp_path)
+    shutil.copytree(run.folder, tmp_path / "r")
+    from safetensors.torch import save_file
+    save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, tmp_path / "r/encoder.safetensors")
+    spec = read_json(tmp_path / "r/encoder.json")
+    write_json(tmp_path / "r/encoder.json", {k: v for k, v in spec.items() if k != "sha256"})
+    with pytest.raises(VocalrepError, match="encoder.safetensors: .* weights are not finite"):
+        Run(tmp_path / "r").encoder()
+
+
+def test_a_flipped_bit_in_an_encoder_is_noticed(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "r")
+    file = tmp_path / "r/encoder.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(VocalrepError, match="encoder.safetensors: its bytes are not those that were saved"):
+        Run(tmp_path / "r").encoder()
+
+
+def test_several_devices_are_another_run(store, tiny, tmp_path):
+    variant = mixed("COLA", tiny)
+    one, two = (make_config(variant, tiny, store, 0, devices=devices) for devices in (1, 2))
+    assert "devices" not in one and two == one | dict(devices=2)
+    claim_run(tmp_path, one)
+    with pytest.raises(VocalrepError, match="devices: None there, 2 now"):
+        claim_run(tmp_path, two)
 
 
 # ---- schedules and stages ----
@@ -314,9 +441,10 @@ def test_the_best_encoder_survives_an_interruption(voices, tmp_path):
         for p in state.method.encoder.parameters():
             p.zero_()
     assert same(state.best, kept)                                            # a copy, not a view
-    save_checkpoint(tmp_path / "checkpoint.pt", state)
+    config = make_config(state.variant, state.preset, voices, 0)
+    save_checkpoint(tmp_path / "checkpoint.pt", state, config)
     other = TrainingState(sung("CONT", short()), short(), voices, seed=9)
-    load_checkpoint(tmp_path / "checkpoint.pt", other)
+    load_checkpoint(tmp_path / "checkpoint.pt", other, config)
     other.step = 2
     keep_best(other, dict(valid_loss=1.0))                                   # not better
     assert same(other.best, kept)
@@ -386,13 +514,13 @@ def test_a_fresh_state_goes_on_bit_for_bit(voices, tmp_path):
         return row
     for _ in range(2):
         go(states[0])
-    file = tmp_path / "checkpoint.pt"
-    save_checkpoint(file, states[0])
+    file, config = tmp_path / "checkpoint.pt", make_config(sung("BYOL", preset), preset, voices, 0)
+    save_checkpoint(file, states[0], config)
     random = torch.get_rng_state()                                           # of dropout, had this network any
     states.append(TrainingState(sung("BYOL", preset), preset, voices, seed=0))
     assert not same(*(dict(state.method.teacher.state_dict()) for state in states))
     torch.manual_seed(7)
-    load_checkpoint(file, states[1])
+    load_checkpoint(file, states[1], config)
     assert torch.equal(torch.get_rng_state(), random)
     rows = [[go(state) for _ in range(2)] for state in states]
     assert rows[0] == rows[1] and states[0].step == states[1].step == 4

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from vocalrep.evaluation.folds import arrange
-from vocalrep.evaluation.metrics import equal_error_rate, mean_normalized_rank, normalize_embeddings
+from vocalrep.evaluation.metrics import equal_error_rate, mean_normalized_rank, normalize_embeddings, pairwise_scores
 from vocalrep.evaluation.verification import (
-    TrialRule, all_pairs, artist_similarity, compare_encoders, draw_pairs, similarity_trials, verify_sources)
+    DRAWN, TrialRule, all_pairs, artist_similarity, compare_encoders, draw_counts, draw_pairs, similarity_trials,
+    verify_sources)
 from vocalrep.models.adapters import TorchEncoder
 from vocalrep.models.encoders import MeanMFCC
 from vocalrep.project import VocalrepError
@@ -81,7 +82,8 @@ def test_pairs(rule):
 def test_trials_by_loops(rule, how):
     places, vectors = invent(singer=0.5, clips=4, segments=1)
     rule = dataclasses.replace(rule, trials=5)
-    scores = similarity_trials(places, vectors, rule, [how])
+    scores = similarity_trials(places, vectors, rule)
+    scores = scores[scores.normalisation == how]
     means = pd.DataFrame(vectors).groupby(places["clip"]).mean()
     if how != "none":
         means -= means.mean()
@@ -123,10 +125,57 @@ def test_scores_of_all_pairs_are_those_of_each_normalisation():
     rng, who = np.random.default_rng(0), np.repeat([f"singer {k}" for k in range(6)], 4)
     x, clips = rng.normal(size=(24, 5)) + 3, pd.DataFrame(dict(artist=who))
     table = all_pairs(clips, x, trials=7)
-    assert list(table) == ["normalisation", "metric", "value", "artists", "clips"] and len(table) == 6
+    assert list(table) == ["normalisation", "metric", "repetition", "value", "artists", "clips"] and len(table) == 6
     for row in table.itertuples():
         expected = artist_similarity(normalize_embeddings(x, row.normalisation), who, trials=7)
         assert row.value == expected[row.metric] and (row.artists, row.clips) == (6, 24)
+
+
+def test_every_way_of_normalising_starts_from_the_embeddings_as_they_are():
+    "The rows of one normalisation do not depend on those before it, nor on the length of the vectors."
+    places, vectors = invent(singer=1.0)
+    vectors = vectors + np.float32(4) * (places.groupby("clip").ngroup() % 3).to_numpy()[:, None]     # some are longer
+    scores = similarity_trials(places, vectors, PAPER, backends=dict(centred=lambda x: x - x.mean(0)))
+    by = {how: part.value.to_numpy() for how, part in scores.groupby("normalisation", sort=False)}
+    assert list(by) == ["none", "center", "zscore", "centred"]
+    np.testing.assert_array_equal(by["center"], by["centred"])
+    assert not np.array_equal(by["center"], by["none"])
+
+
+def test_a_back_end_stands_beside_the_normalisations():
+    rng, who = np.random.default_rng(0), np.repeat([f"singer {k}" for k in range(6)], 4)
+    x, clips = rng.normal(size=(24, 5)) + 3, pd.DataFrame(dict(artist=who))
+    first = np.diag([1.0, 0, 0, 0, 0])
+    for table in (all_pairs(clips, x, trials=3, backends=dict(first=lambda x: x @ first)),
+                  verify_sources(clips, x, x + 1, backends=dict(first=lambda x: x @ first))):
+        assert list(dict.fromkeys(table.normalisation)) == ["none", "center", "zscore", "first"]
+    alone = all_pairs(clips, x @ first, trials=3)
+    both = all_pairs(clips, x, trials=3, backends=dict(first=lambda x: x @ first))
+    assert both[both.normalisation == "first"].value.tolist() == alone[alone.normalisation == "none"].value.tolist()
+
+
+def test_artists_are_drawn_anew_with_their_clips():
+    rng, who = np.random.default_rng(0), np.repeat([f"singer {k}" for k in range(8)], [2, 3, 4, 5, 2, 3, 4, 5])
+    x, clips = np.eye(8)[np.arange(8).repeat([2, 3, 4, 5, 2, 3, 4, 5])] + rng.normal(size=(28, 8)), dict(artist=who)
+    table = all_pairs(pd.DataFrame(clips), x, trials=3, resamples=40, seed=5)
+    drawn = table[(table.metric == DRAWN) & (table.normalisation == "none")].set_index("repetition").value
+    counts = draw_counts(8, 40, 5)
+    assert len(drawn) == 40 and (counts.sum(1) == 8).all()
+    for k in (0, 7, 39):                                         # the corpus with copies, spelled out
+        copies = [(i, f"{artist} {c}") for a, artist in enumerate(sorted(set(who))) for c in range(counts[k, a])
+                  for i in np.flatnonzero(who == artist)]
+        rows, names = np.array([i for i, _ in copies]), np.array([name for _, name in copies])
+        unit = x[rows] / np.linalg.norm(x[rows], axis=1, keepdims=True)
+        cosine, upper = unit @ unit.T, np.triu(np.ones((len(rows), len(rows)), bool), 1)
+        same, strangers = names[:, None] == names, who[rows][:, None] != who[rows]
+        assert drawn[k] == pytest.approx(equal_error_rate(cosine[upper & same], cosine[upper & strangers]), abs=1e-5)
+    whole = equal_error_rate(*pairwise_scores(x, who))
+    assert drawn.quantile(0.025) < whole < drawn.quantile(0.975)
+
+
+def test_a_rank_needs_two_artists_with_two_clips():
+    found = artist_similarity(np.random.default_rng(0).normal(size=(4, 3)), np.array(["a", "a", "b", "c"]))
+    assert np.isnan(found["mnr"]) and 0 <= found["eer"] <= 1
 
 
 def test_one_source_against_another_by_loops():
@@ -170,7 +219,6 @@ def without_an_artist(places):
 @pytest.mark.parametrize("wrong, said", [
     (lambda p, v: similarity_trials(p[:0], v[:0], PAPER), "one embedding per excerpt"),
     (lambda p, v: similarity_trials(p, np.where(np.arange(len(v))[:, None] == 3, np.inf, v), PAPER), "NaN or infinite"),
-    (lambda p, v: similarity_trials(p, v, PAPER, ["whiten"]), "none, center, zscore"),
     (lambda p, v: similarity_trials(p, v, dataclasses.replace(PAPER, negatives="all")), "opposite, random"),
     (lambda p, v: similarity_trials(without_an_artist(p), v, PAPER), "have no artist"),
     (lambda p, v: artist_similarity(np.eye(3), np.array(["a", "a", "a"])), "1 artists"),

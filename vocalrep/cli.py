@@ -6,17 +6,17 @@
 __all__ = ['app', 'CORPUS_HELP', 'CorpusName', 'Root', 'PresetName', 'StoreFolder', 'Splits', 'Protocol', 'Device', 'Separator',
            'prepare', 'train', 'score', 'reproduce', 'main']
 
-# %% ../nbs/library/99_cli.ipynb #c5a93983
-import os
+# %% ../nbs/library/99_cli.ipynb #e33e3787
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from .project import VocalrepError
+from .project import UNWRITABLE, VocalrepError
 
-# %% ../nbs/library/99_cli.ipynb #85b21fbc
+# %% ../nbs/library/99_cli.ipynb #66864832
 app = typer.Typer(help="Hearing who is singing: prepare a corpus, train an encoder, score it, reproduce a paper.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,7 +31,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Separator = Annotated[str, typer.Option(help="true, umxl, umxhq, studio-umx, or a folder in open-unmix's layout; "
                                              "auto: true stems where the corpus has them, else umxl.")]
 
-# %% ../nbs/library/99_cli.ipynb #f009627e
+# %% ../nbs/library/99_cli.ipynb #eef63640
 @app.command()
 def prepare(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
@@ -43,8 +43,10 @@ def prepare(
 ) -> None:
     "Decode, separate, resample and store a corpus once. Goes on where it stopped."
     from vocalrep.papers.registry import find_paper
-    from vocalrep.project import pick_device
+    from vocalrep.project import choose_number, pick_device
     from vocalrep.report.paper import open_corpus
+    if workers is not None:
+        choose_number("workers", workers)
     prepared = open_corpus(find_paper(paper), corpus, root, preset, folder=store, separator=separator, splits=splits,
                            workers=workers, device=pick_device(device))
     about = prepared.about
@@ -54,29 +56,32 @@ def prepare(
     if about["skipped"]:
         print(f"skipped {about['skipped']} clips, with reasons in {prepared.folder / 'skipped.csv'}")
 
-# %% ../nbs/library/99_cli.ipynb #2647af73
+# %% ../nbs/library/99_cli.ipynb #cebd677a
 @app.command()
 def train(
     variant: Annotated[str, typer.Argument(help="A trained system of any paper; a wrong name lists them.")],
     corpus: CorpusName = "studio", root: Root = "", preset: PresetName = "laptop", seed: int = 0,
     protocol: Protocol = "released", device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="How many devices share each batch.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many devices of this machine share each batch; several machines: "
+                                              "see training/05_ranks.")] = 1,
     store: StoreFolder = None, splits: Splits = "",
     out: Annotated[Optional[Path], typer.Option(help="The run's folder; below runs/ if not given.")] = None,
 ) -> None:
     "Train a variant. Goes on where it stopped, and returns a finished run as it is."
     from vocalrep.papers.registry import paper_of
     from vocalrep.report.paper import open_corpus, train_variant
+    from vocalrep.training.ranks import check_training, is_first_rank
     paper = paper_of(variant)
-    paper.variant(variant, protocol, preset)                         # wrong names are said before any preparing
+    paper.variant(variant, protocol, preset)         # what is wrong is said before any preparing
+    check_training(paper.preset(preset, protocol), seed, device, devices)
     prepared = open_corpus(paper, corpus, root, preset, folder=store, splits=splits)
     run = train_variant(paper, variant, prepared, preset, seed, protocol, out, device=device, devices=devices)
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:                     # with several devices, one of them reports
+    if is_first_rank():                              # with several devices, one of them reports
         s = run.summary
         print(f"{run.folder}: loss {s['train_loss']:.2f} (validation {s['valid_loss']:.2f}) after {s['pairs']} pairs "
               f"in {s['seconds']:.0f} s, {s['encoder']}")
 
-# %% ../nbs/library/99_cli.ipynb #45b86d4c
+# %% ../nbs/library/99_cli.ipynb #a2244865
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
@@ -88,19 +93,22 @@ def score(
 ) -> None:
     "Artist similarity (EER, MNR) of a run on a corpus, beside the untrained encoder and mean MFCC."
     from vocalrep.papers.registry import paper_of
-    from vocalrep.project import choose, pick_device
+    from vocalrep.project import choose, choose_number, pick_device
     from vocalrep.report.paper import open_corpus
     from vocalrep.report.systems import score_run
     from vocalrep.training.runs import Run
     choose("split", split, ("train", "valid", "test", "all"))
+    if per_clip is not None:
+        choose_number("per-clip", per_clip)
+    device = pick_device(device)
     trained = Run(run)
     trained.encoder()                                # a run that is missing or unfinished is said before any preparing
     paper = paper_of(trained.config["variant"]["name"])
     prepared = open_corpus(paper, corpus, root, preset, folder=store, separator=separator, splits=splits)
-    table = score_run(trained, prepared, None if split == "all" else split, per_clip, pick_device(device))
+    table = score_run(trained, prepared, None if split == "all" else split, per_clip, device)
     print(table.assign(eer=(100 * table.eer).round(1), mnr=(100 * table.mnr).round(1)).to_string(index=False))
 
-# %% ../nbs/library/99_cli.ipynb #ab977437
+# %% ../nbs/library/99_cli.ipynb #5e154966
 @app.command()
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper's short name; a wrong one lists them.")],
@@ -122,11 +130,32 @@ def reproduce(
     print(reproduce_paper(find_paper(paper), corpus, root, preset, seeds, protocol, seed, device, out, only,
                           ";".join(out_of_domain or [])))
 
-# %% ../nbs/library/99_cli.ipynb #9f33feb2
+# %% ../nbs/library/99_cli.ipynb #9898e4b2
+def _stopped() -> str:
+    "What is said after Ctrl-C."
+    return f"stopped; what is finished is kept, and the same command goes on: vocalrep {shlex.join(sys.argv[1:])}"
+
+
+def _end(message: str, status: int) -> None:
+    "Say one line on the error stream and end with this status."
+    print(f"vocalrep: {message}", file=sys.stderr)
+    sys.exit(status)
+
+# %% ../nbs/library/99_cli.ipynb #8a4f21ec
 def main() -> None:
     "The command: our own errors are one line, without a traceback."
     try:
         app()
     except VocalrepError as error:
-        print(f"vocalrep: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _end(f"cannot write {error.filename or 'a file'}: {error.strerror}; free some space, or choose another folder",
+             1)
+    except KeyboardInterrupt:
+        _end(_stopped(), 130)
+    except SystemExit as end:
+        if end.code == 130:                          # what typer makes of Ctrl-C
+            _end(_stopped(), 130)
+        raise

@@ -64,7 +64,7 @@ def draw_seeds(rng: np.random.Generator, n: int) -> np.ndarray:     # (n,) int64
 
 
 def draw_either_way(rng: np.random.Generator, ratio: Range, n: int) -> np.ndarray:     # (n,)
-    "Ratios from a range, half of them turned over."
+    "Ratios from a range, half of them as 1 / ratio."
     return rng.uniform(*ratio, n) ** rng.choice([-1, 1], n)
 
 # %% ../../nbs/library/data/11_augment.ipynb #3d718702

@@ -5,15 +5,18 @@
 # %% auto #0
 __all__ = ['CORPORA', 'studio_corpus', 'techniques_corpus', 'folder_corpus', 'music4all_corpus', 'Size', 'load_corpus']
 
-# %% ../../nbs/library/data/03_corpora.ipynb #3f4cd79e
+# %% ../../nbs/library/data/03_corpora.ipynb #b1755448
 import dataclasses
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from .layouts import LOADERS
-from .recordings import (
-    AUDIO_SUFFIXES, Corpus, Recording, existing_folder, read_csv, read_file, read_genders, tabulate, with_splits)
+from .audio import AUDIO_SUFFIXES
+from vocalrep.data.recordings import (
+    Corpus, Recording, confine, existing_folder, find_audio, printable, read_csv, read_file, read_genders, tabulate,
+    with_splits)
 from ..project import choose
 from ..studio import songs as studio
 from ..studio import techniques
@@ -23,7 +26,7 @@ from ..studio import techniques
 # The default corpus needs no data. Every row says which singer sings which composition over which arrangement; reading
 # the row renders it.
 
-# %% ../../nbs/library/data/03_corpora.ipynb #153996ab
+# %% ../../nbs/library/data/03_corpora.ipynb #95de5c10
 def _read_studio(row: dict, rate: int) -> Recording:
     stems = studio.render_clip(row, rate=rate)
     return Recording(None, rate, {name: (wave, rate) for name, wave in stems.items()})
@@ -39,7 +42,7 @@ def studio_corpus(
     table = studio.studio_table(artists, clips, seconds, seed=seed)
     return Corpus("studio", tabulate(table, "studio"), _read_studio, studio.STEMS)
 
-# %% ../../nbs/library/data/03_corpora.ipynb #08ecb714
+# %% ../../nbs/library/data/03_corpora.ipynb #d527af6e
 def _read_technique(row: dict, rate: int) -> Recording:
     return Recording(None, rate, {"vocals": (techniques.render_technique(row, rate), rate)})
 
@@ -51,28 +54,31 @@ def techniques_corpus(
     table = tabulate(techniques.techniques_table(singers), "techniques")
     return Corpus("techniques", table, _read_technique, ("vocals",))
 
-# %% ../../nbs/library/data/03_corpora.ipynb #84d08a97
+# %% ../../nbs/library/data/03_corpora.ipynb #105da274
 def folder_corpus(
     root: str | Path,                 # any folder of audio files, however deep
     table: str | Path | None = None,  # csv with column path and any of artist, gender, split, tags, clique
 ) -> Corpus:
     "Any folder of audio as a corpus: each file a clip, its folder the artist; or those that a csv lists."
     folder = existing_folder(root, "folder corpus")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith("."))
-    rows = pd.DataFrame(dict(
-        clip=[p.relative_to(folder).as_posix() for p in files],
-        artist=[p.parent.resolve().name for p in files],
-        path=[str(p) for p in files]))
     if table is not None:
-        given = read_csv(table, ("path",)).drop_duplicates("path").rename(columns={"path": "clip"})
-        rows = rows[["clip", "path"]].merge(given, on="clip")
-    return Corpus("folder", tabulate(rows, str(folder)), read_file)
+        rows = read_csv(table, ("path",)).dropna(subset="path").drop_duplicates("path")
+        rows = rows.rename(columns={"path": "clip"})
+        rows["path"] = [str(folder / clip) for clip in rows["clip"]]
+        rows["fault"] = [confine(path, folder) for path in rows["path"]]
+        return Corpus("folder", tabulate(rows, str(table)), read_file)
+    rows = []
+    for found in find_audio(folder):
+        path, artist = found["path"], os.path.basename(os.path.realpath(found["path"].parent))
+        clip = path.relative_to(folder).as_posix()
+        rows.append(dict(clip=printable(clip), artist=printable(artist), path=printable(path), fault=found["fault"]))
+    return Corpus("folder", tabulate(pd.DataFrame(rows), str(folder)), read_file)
 
-# %% ../../nbs/library/data/03_corpora.ipynb #6c1e2b5f
+# %% ../../nbs/library/data/03_corpora.ipynb #410da1b4
 def _true_vocals(folder: Path) -> dict[str, str]:
     "clip -> path of its true vocals, from `stems/<id>/vocals.*`."
     found = (p for p in folder.glob("stems/*/vocals.*") if p.suffix.lower() in AUDIO_SUFFIXES)
-    return {p.parent.name: str(p) for p in sorted(found)}
+    return {p.parent.name: str(p) for p in sorted(found) if not confine(p, folder)}
 
 
 def music4all_corpus(
@@ -83,6 +89,7 @@ def music4all_corpus(
     folder = existing_folder(root, "music4all corpus")
     rows = read_csv(folder / "id_information.csv", ("id", "artist")).rename(columns={"id": "clip"})
     rows["path"] = [str(folder / "audios" / f"{clip}.mp3") for clip in rows["clip"]]
+    rows["fault"] = [confine(path, folder / "audios") for path in rows["path"]]
     for name, column in (("id_genres.csv", "genres"), ("id_lang.csv", "lang")):
         if (folder / name).exists():
             extra = read_csv(folder / name, ("id", column)).drop_duplicates("id").set_index("id")[column]
@@ -93,7 +100,7 @@ def music4all_corpus(
     stems = ("vocals",) if len(rows) and rows.vocals.notna().all() else ()
     return Corpus("music4all", tabulate(rows, str(folder / "id_information.csv")), read_file, stems)
 
-# %% ../../nbs/library/data/03_corpora.ipynb #e3fb134d
+# %% ../../nbs/library/data/03_corpora.ipynb #1a8d5498
 CORPORA = ("studio", "music4all", "folder", "vocals", "vocalset", "m4singer", "vctk", "nus48e", "techniques")
 
 
@@ -104,7 +111,7 @@ class Size:
     clips: int = 4           # songs per singer
     seconds: float = 10.0    # length of a song
 
-# %% ../../nbs/library/data/03_corpora.ipynb #7b17a774
+# %% ../../nbs/library/data/03_corpora.ipynb #4ee9faba
 def load_corpus(
     name: str,                   # one of CORPORA
     root: str | Path = "",       # where the data are (not needed by studio and techniques)

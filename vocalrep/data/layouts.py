@@ -6,24 +6,26 @@
 __all__ = ['LAYOUTS', 'LOADERS', 'clip_name', 'vocals_corpus', 'Layout', 'published_corpus', 'vocalset_corpus', 'm4singer_corpus',
            'nus48e_corpus', 'vctk_corpus']
 
-# %% ../../nbs/library/data/02_layouts.ipynb #0116401d
+# %% ../../nbs/library/data/02_layouts.ipynb #7e146fdc
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from .audio import AUDIO_SUFFIXES, open_audio, piece_seconds, read_pieces
 from .recordings import (
-    AUDIO_SUFFIXES, Corpus, Recording, existing_folder, read_audio, read_genders, tabulate)
+    Corpus, Recording, existing_folder, find_audio, printable, read_genders, tabulate)
 from ..project import VocalrepError
 
-# %% ../../nbs/library/data/02_layouts.ipynb #3cd874c5
-def _read_vocals(row: dict, rate: int) -> Recording:
-    "A file of dry vocals: its first channel (singer identity, released code)."
-    wave, file_rate = read_audio(row["path"])
-    return Recording(None, file_rate, {"vocals": (wave[0], file_rate)})
+# %% ../../nbs/library/data/02_layouts.ipynb #f3f67c7f
+def _read_vocals(row: dict, rate: int) -> Iterator[Recording]:
+    "A file of dry vocals, piece by piece: its first channel (singer identity, released code)."
+    with open_audio(row["path"]) as file:
+        for wave in read_pieces(file, piece_seconds([file])):
+            yield Recording(None, file.samplerate, {"vocals": (wave[0], file.samplerate)})
 
 
 def _is_dry(path: Path) -> bool:
@@ -32,17 +34,23 @@ def _is_dry(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not hidden
 
 
-def _dry_files(folder: Path, *patterns: str) -> list[Path]:
-    "The audio files of dry voices that match one of the globs."
-    files = (path for pattern in patterns for path in folder.glob(pattern) if _is_dry(path))
-    return sorted(files, key=lambda path: path.relative_to(folder).parts)
+def _matches(path: Path, pattern: str) -> bool:
+    "Whether a relative path matches a glob, part by part; `**` matches any."
+    return pattern == "**" or (len(path.parts) == pattern.count("/") + 1 and path.match(pattern))
 
-# %% ../../nbs/library/data/02_layouts.ipynb #726de518
+
+def _dry_files(folder: Path, *patterns: str) -> list[dict]:   # path, fault
+    "The audio files of dry voices that match one of the globs, and the folders that cannot be searched."
+    def wanted(path: Path) -> bool:
+        return _is_dry(path) and any(_matches(path.relative_to(folder), pattern) for pattern in patterns)
+    return [row for row in find_audio(folder) if wanted(row["path"]) or row["fault"] and not row["path"].suffix]
+
+# %% ../../nbs/library/data/02_layouts.ipynb #c25a99c6
 def clip_name(*parts: str) -> str:
     "Folders and file, joined as the singer-identity release renames them."
     return "-".join(parts).replace(",", "").replace(" ", "")
 
-# %% ../../nbs/library/data/02_layouts.ipynb #e1657464
+# %% ../../nbs/library/data/02_layouts.ipynb #65470e7d
 def _listing(folder: Path) -> str:
     "The first names in a folder, for messages."
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.glob("*"))
@@ -67,7 +75,7 @@ def _dry_corpus(name: str, folder: Path, expected: str, rows: list[dict]) -> Cor
     _number(rows)
     return Corpus(name, tabulate(pd.DataFrame(rows), str(folder)), _read_vocals, ("vocals",))
 
-# %% ../../nbs/library/data/02_layouts.ipynb #ed24edf9
+# %% ../../nbs/library/data/02_layouts.ipynb #9ce5e4c1
 def vocals_corpus(
     root: str | Path,        # root/singer/.../file; root/gender.csv with columns artist, gender where it is known
 ) -> Corpus:
@@ -79,13 +87,15 @@ def vocals_corpus(
         raise VocalrepError(f"vocals corpus: {len(loose)} files lie in {folder} itself, such as {loose[0]}, "
                             f"so nobody knows who sings; expected {expected}: move them into folders")
     genders, rows = read_genders(folder / "gender.csv"), []
-    for path in _dry_files(folder, "**/*"):
-        singer, *between = path.relative_to(folder).parent.parts
-        clip = f"{clip_name(singer)}/{clip_name(singer, *between, path.stem)}"
-        rows.append(dict(clip=clip, artist=singer, gender=genders.get(singer), path=str(path)))
+    for found in _dry_files(folder, "**"):
+        path = found["path"]
+        singer, *between = map(printable, path.relative_to(folder).with_suffix("").parts)
+        clip = f"{clip_name(singer)}/{clip_name(singer, *between)}"
+        about = dict(artist=singer, gender=genders.get(singer), path=printable(path), fault=found["fault"])
+        rows.append(dict(clip=clip, **about))
     return _dry_corpus("vocals", folder, expected, rows)
 
-# %% ../../nbs/library/data/02_layouts.ipynb #8c1ebc8b
+# %% ../../nbs/library/data/02_layouts.ipynb #a18a310d
 @dataclasses.dataclass(frozen=True)
 class Layout:
     "How a data set of dry voices is published: where the singers' folders are, and what a path tells."
@@ -94,7 +104,7 @@ class Layout:
     expected: str                        # an example
     about: Callable[[Path], dict]        # path of a file -> clip, artist, gender and further columns
 
-# %% ../../nbs/library/data/02_layouts.ipynb #b082df15
+# %% ../../nbs/library/data/02_layouts.ipynb #396fed0d
 def _vocalset_row(path: Path) -> dict:
     singer, exercise, technique, _ = path.parts[-4:]
     vowel = re.search(r"_([aeiou])(\(\d+\))?$", path.stem)
@@ -110,7 +120,7 @@ def _m4singer_row(path: Path) -> dict:
     return dict(clip=f"{singer}/{clip_name(path.parent.name, path.stem)}", artist=singer, gender=gender, voice=voice,
                 song=song, language="Chinese", type="singing")
 
-# %% ../../nbs/library/data/02_layouts.ipynb #599431f9
+# %% ../../nbs/library/data/02_layouts.ipynb #94c08a19
 _NUS48E_WOMEN = ("ADIZ", "MCUR", "MPOL", "MPUR", "NJAT", "PMAR")       # the other six are men (Duan et al., 2013)
 
 
@@ -126,7 +136,7 @@ def _nus48e_row(path: Path) -> dict:
     return dict(clip=f"{singer}/{clip_name(singer, way, path.stem)}", artist=singer, gender=gender, song=path.stem,
                 language="English", type={"sing": "singing", "read": "speech"}[way])
 
-# %% ../../nbs/library/data/02_layouts.ipynb #52aeadb1
+# %% ../../nbs/library/data/02_layouts.ipynb #fb10ab2b
 LAYOUTS = {
     "vocalset": Layout(r"(fe)?male\d+", ("*/*/*",), "FULL/female1/arpeggios/belt/f1_arpeggios_belt_a.wav",
                        _vocalset_row),
@@ -139,7 +149,12 @@ LAYOUTS = {
 def _rows(base: Path, layout: Layout) -> list[dict]:
     "One row for each file of a layout whose singers' folders are in `base`."
     singers = sorted(p for p in base.glob("*") if re.fullmatch(layout.folder, p.name))
-    return [dict(layout.about(p), path=str(p)) for singer in singers for p in _dry_files(singer, *layout.files)]
+    rows = []
+    for found in (found for singer in singers for found in _dry_files(singer, *layout.files)):
+        path, fault = found["path"], found["fault"]
+        about = layout.about(path) if _is_dry(path) else dict(clip=path.name, artist=path.name)
+        rows.append(dict(about, path=printable(path), fault=fault))
+    return rows
 
 
 def published_corpus(
@@ -152,7 +167,7 @@ def published_corpus(
     rows = next(filter(None, (_rows(base, layout) for base in bases)), [])
     return _dry_corpus(name, folder, layout.expected, rows)
 
-# %% ../../nbs/library/data/02_layouts.ipynb #37cf92b9
+# %% ../../nbs/library/data/02_layouts.ipynb #13737f20
 def vocalset_corpus(root: str | Path) -> Corpus:
     "VocalSet (Wilkins et al., 2018): 20 singers. Columns exercise, technique, vowel, language, type."
     return published_corpus("vocalset", root)
@@ -167,7 +182,7 @@ def nus48e_corpus(root: str | Path) -> Corpus:
     "NUS-48E (Duan et al., 2013): 12 people sing and read the words of 48 songs. Columns song, language, type."
     return published_corpus("nus48e", root)
 
-# %% ../../nbs/library/data/02_layouts.ipynb #a1d54879
+# %% ../../nbs/library/data/02_layouts.ipynb #55496191
 def _speakers(folder: Path) -> dict[str, list[str]]:
     "speaker -> age, gender, accent, ... from speaker-info.txt in a folder, above it or one below; {} without it."
     places = (folder, folder.parent, *sorted(folder.glob("*/")))
@@ -185,7 +200,7 @@ def vctk_corpus(root: str | Path) -> Corpus:
     clips = corpus.clips.assign(gender=genders, accent=[about[2] for about in found])
     return dataclasses.replace(corpus, clips=clips)
 
-# %% ../../nbs/library/data/02_layouts.ipynb #fe462fd8
+# %% ../../nbs/library/data/02_layouts.ipynb #ea25feb1
 LOADERS: dict[str, Callable[[str | Path], Corpus]] = {   # name of a corpus -> how its root is read
     "vocals": vocals_corpus, "vocalset": vocalset_corpus, "m4singer": m4singer_corpus, "vctk": vctk_corpus,
     "nus48e": nus48e_corpus}

@@ -169,8 +169,7 @@ class Equalizer(Transform):
 @functools.lru_cache(maxsize=64)
 def _impulse_response(file: str, rate: int) -> Tensor:
     "A recorded room, (T,) mono."
-    from vocalrep.data.recordings import read_audio
-    from vocalrep.data.prepare import resample
+    from vocalrep.data.audio import read_audio, resample
     wave, found = read_audio(file)
     return torch.from_numpy(resample(wave.mean(0), found, rate))
 

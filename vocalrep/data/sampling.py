@@ -166,19 +166,19 @@ def choose_same_artist(
     candidates: np.ndarray,      # rows among which partners are drawn
     artists: np.ndarray,         # artist number of every row of the table
     rng: np.random.Generator,
-    other: bool = False,         # avoid the anchor itself where the artist has another segment
+    other: bool = False,         # never the anchor itself, where the artist has another; then candidates differ
 ) -> np.ndarray:                 # (N,) a row of the same artist for each
     "A uniformly drawn candidate of the same artist for each anchor (CVSM-ART, COLA-ART; rule `artist_pairs`)."
-    order = candidates[np.argsort(artists[candidates], kind="stable")]
-    sorted_artists = artists[order]
-    first = np.searchsorted(sorted_artists, artists[rows], side="left")
-    count = np.searchsorted(sorted_artists, artists[rows], side="right") - first
-    drawn = (rng.random(len(rows)) * count).astype(np.int64)
-    partner = order[first + drawn]
+    order = candidates[np.argsort(artists[candidates], kind="stable")]       # artist after artist
+    first, end = (np.searchsorted(artists[order], artists[rows], side) for side in ("left", "right"))
+    count, own = end - first, np.full(len(rows), -1)                         # own: the anchor's place, -1: not there
     if other:
-        again = (partner == rows) & (count > 1)
-        partner[again] = order[first + (drawn + 1) % np.maximum(count, 1)][again]
-    return partner
+        places = np.full(len(artists), -1)
+        places[order] = np.arange(len(order))
+        own = np.where(count > 1, places[rows] - first, -1)
+    left_out = own >= 0
+    drawn = (rng.random(len(rows)) * (count - left_out)).astype(np.int64)
+    return order[first + drawn + (left_out & (drawn >= own))]                # step over the anchor
 
 # %% ../../nbs/library/data/13_sampling.ipynb #30a3951e
 def candidate_rows(

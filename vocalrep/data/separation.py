@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['remainder_name', 'Separator', 'load_separator', 'chunk_plan', 'crossfade', 'separate', 'sdr']
 
-# %% ../../nbs/library/data/05_separation.ipynb #60245b53
+# %% ../../nbs/library/data/05_separation.ipynb #f5161163
 import dataclasses
 import hashlib
 import math
@@ -13,18 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 
+from .audio import resample_tensor
 from .unmix import SOURCES, load_unmix
 from ..project import VocalrepError, choose, pick_device
 
-# %% ../../nbs/library/data/05_separation.ipynb #acf3b24b
+# %% ../../nbs/library/data/05_separation.ipynb #fff6938d
 def remainder_name(targets: tuple[str, ...]) -> str:
     "What the mixture minus the targets is called."
     return {("vocals",): "accompaniment", SOURCES: "other"}.get(targets, "remainder")
 
-# %% ../../nbs/library/data/05_separation.ipynb #134dab0f
+# %% ../../nbs/library/data/05_separation.ipynb #83974a8b
 @dataclasses.dataclass
 class Separator:
     "A loaded separator. Call it with mixtures and their rate, as `separate`."
@@ -64,7 +64,7 @@ class Separator:
         "Separate `mixtures`; see `separate` for shapes and options."
         return separate(mixtures, rate, self, **options)
 
-# %% ../../nbs/library/data/05_separation.ipynb #e270e7df
+# %% ../../nbs/library/data/05_separation.ipynb #bdb5ed1f
 def load_separator(
     name: str | Path,                       # one of `SEPARATORS`, or a folder in open-unmix's layout
     device: str = "cpu",                    # "auto", "cpu", "cuda"
@@ -79,7 +79,7 @@ def load_separator(
     return Separator(weights.name, targets, module.eval(), weights.licence, weights.source,
                      niter, device, stands_in_for)
 
-# %% ../../nbs/library/data/05_separation.ipynb #f03633f0
+# %% ../../nbs/library/data/05_separation.ipynb #f26d12ec
 def _estimate(
     separator: Separator,
     mixtures: Tensor,     # (B, C, T) at the separator's rate, as many channels as its networks have
@@ -95,7 +95,7 @@ def _estimate(
     stems = [(module.target_models[target](magnitude) * phase).mean(1) for target in targets]
     return module.istft(torch.view_as_real(torch.stack(stems)), length=mixtures.shape[-1])
 
-# %% ../../nbs/library/data/05_separation.ipynb #3012eb1a
+# %% ../../nbs/library/data/05_separation.ipynb #b07b9578
 def _channels(
     mixtures: Tensor,  # (B, C, T)
     count: int,        # 1 or 2: what the network takes
@@ -111,7 +111,7 @@ def _network_channels(separator: Separator) -> int:
     network = next(iter(separator.module.target_models.values()))
     return network.fc1.in_features // network.nb_bins
 
-# %% ../../nbs/library/data/05_separation.ipynb #4c1731ad
+# %% ../../nbs/library/data/05_separation.ipynb #b6736fff
 def _run_chunk(
     separator: Separator,
     chunks: Tensor,       # (n, C, size) at `rate`
@@ -119,13 +119,13 @@ def _run_chunk(
 ) -> Tensor:              # (targets, n, size) mono, at `rate`
     "Resample to the separator's rate, estimate, resample back."
     size, n_fft = chunks.shape[-1], separator.module.stft.n_fft
-    audio = torchaudio.functional.resample(chunks, rate, separator.rate)
+    audio = resample_tensor(chunks, rate, separator.rate)
     length = audio.shape[-1]
     audio = _channels(nn.functional.pad(audio, (0, max(0, n_fft - length))), _network_channels(separator))
     stems = _estimate(separator, audio)[..., :length]
-    return torchaudio.functional.resample(stems, separator.rate, rate)[..., :size]
+    return resample_tensor(stems, separator.rate, rate)[..., :size]
 
-# %% ../../nbs/library/data/05_separation.ipynb #4bd330e5
+# %% ../../nbs/library/data/05_separation.ipynb #aa0320f7
 def chunk_plan(
     length: int,   # samples of the clip
     chunk: int,    # longest chunk
@@ -136,7 +136,7 @@ def chunk_plan(
     size = min(length, math.ceil((length + (count - 1) * overlap) / count))
     return [round(i * (length - size) / max(1, count - 1)) for i in range(count)], size
 
-# %% ../../nbs/library/data/05_separation.ipynb #7ed1c166
+# %% ../../nbs/library/data/05_separation.ipynb #6e895910
 def crossfade(
     size: int,              # samples of a chunk
     overlap: int,           # samples over which it fades in and out
@@ -146,7 +146,7 @@ def crossfade(
     ramp = (torch.arange(size, device=device) + 0.5) / max(1, overlap)
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
-# %% ../../nbs/library/data/05_separation.ipynb #389f4fa8
+# %% ../../nbs/library/data/05_separation.ipynb #55e7ac2a
 def _overlap_add(
     separator: Separator,
     mixtures: Tensor,     # (B, C, T)
@@ -171,7 +171,7 @@ def _overlap_add(
     stems /= weight
     return stems
 
-# %% ../../nbs/library/data/05_separation.ipynb #0efbb562
+# %% ../../nbs/library/data/05_separation.ipynb #76d77ba7
 def _checked_shape(mixtures: Tensor, rate: int) -> Tensor:
     "Mixtures as (B, C, T) of floating point; an odd shape, type or rate raises `VocalrepError`."
     mixtures = torch.as_tensor(mixtures)
@@ -198,7 +198,7 @@ def _checked(mixtures: Tensor, rate: int) -> Tensor:
         raise VocalrepError(f"{which} holds NaN or infinite samples; leave that file out, or decode it again")
     return mixtures.float()
 
-# %% ../../nbs/library/data/05_separation.ipynb #b4b08fcf
+# %% ../../nbs/library/data/05_separation.ipynb #b1a928b8
 def _with_remainder(
     estimates: dict[str, Tensor],   # target -> (B, T)
     mixture: Tensor,                # (B, T) mono
@@ -208,7 +208,7 @@ def _with_remainder(
     kept = [stem for target, stem in estimates.items() if target != "other" or targets != SOURCES]
     return estimates | {remainder_name(targets): mixture - sum(kept)}
 
-# %% ../../nbs/library/data/05_separation.ipynb #e367a1d0
+# %% ../../nbs/library/data/05_separation.ipynb #7f581c28
 @torch.no_grad()
 def separate(
     mixtures: Tensor,             # (B, C, T) or mono (B, T), full scale at 1
@@ -230,7 +230,7 @@ def separate(
     estimates = _overlap_add(separator, mixtures, rate, starts, fade, batch)
     return _with_remainder(dict(zip(separator.module.target_models, estimates)), mixtures.mean(1), separator.targets)
 
-# %% ../../nbs/library/data/05_separation.ipynb #ffbc7272
+# %% ../../nbs/library/data/05_separation.ipynb #56ba03d8
 def sdr(
     estimates: Tensor,      # (B, T)
     truths: Tensor,         # (B, T)

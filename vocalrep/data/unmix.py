@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import pickle
 import socket
 import ssl
 import threading
@@ -144,7 +145,9 @@ def _check_weights(file: Path, network: nn.Module, state: dict[str, Tensor]) -> 
 
 # %% ../../nbs/library/data/04_unmix.ipynb #d6b2f8d3
 def _reason(error: Exception) -> str:
-    "An exception in one line."
+    "An exception in one line; torch's own of a hostile file would end in how to open it all the same."
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors, and was not opened"
     return " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])[:250]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..data.levels import UNIT_NORM_SECONDS
-from ..data.prepare import count_segments
+from ..data.segments import count_segments
 from ..data.separation import Separator, chunk_plan, crossfade, load_separator
 from ..data.store import ACTIVE_LEVEL
 from .embedding import encode, excerpt_offsets

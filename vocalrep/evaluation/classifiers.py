@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROBE_LOSSES', 'EXACT_PENALTY', 'Probe', 'probe_loss', 'probabilities', 'start_weight', 'start_parameters', 'affine',
-           'forward_probes', 'feature_statistics', 'ProbeStack', 'on_device', 'keep_repetitions', 'draw_epoch',
-           'average_windows', 'probe_accuracy', 'BestEpoch', 'judge_epoch', 'train_probes', 'check_parts', 'fit_exact',
-           'logistic_regression']
+           'forward_probes', 'feature_statistics', 'ProbeStack', 'on_device', 'keep_repetitions', 'epoch_length',
+           'draw_epoch', 'average_windows', 'probe_accuracy', 'BestEpoch', 'judge_epoch', 'train_probes', 'check_parts',
+           'check_taught', 'fit_exact', 'logistic_regression']
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #d2005df9
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #1990815a
 import dataclasses
 import math
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from .folds import TEST, TRAIN, VALID, Excerpts, Fold, excerpts_of, segments_of
 from ..project import VocalrepError, choose, pick_device
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #4d3cd6fa
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #128ffbf5
 PROBE_LOSSES = ("softmax", "sigmoid", "multilabel")
 
 
@@ -31,7 +31,8 @@ class Probe:
     epochs: int                    # at most
     patience: int                  # epochs without a better validation accuracy
     batch: int = 64                # excerpts
-    epoch_items: int = 0           # excerpts an epoch draws; all training segments once where those are more
+    epoch_items: int = 0           # excerpts that an epoch draws; 0: one of every training segment
+    least_items: int = 0           # then so many at least: small corpora are gone through several times
     loss: str = "softmax"          # C classes; or "sigmoid": two, by one unit; or "multilabel": a sigmoid per column
     hidden: int | None = None      # ReLU units between embedding and answer; None: a linear probe
     start: str = "glorot"          # of the weights: uniform as in Keras, or "zero"
@@ -46,7 +47,7 @@ class Probe:
         choose("unit of a probe", self.unit, ("clip", "excerpt"))
         choose("tie rule of a probe", self.tie, ("first", "loss"))
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #c5ee033b
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #86074a93
 def probe_loss(
     logits: Tensor,     # (R, B, C); C = 1 for "sigmoid"
     target: Tensor,     # (R, B) classes, or (R, B, C) of 0, 1 and -1: not known
@@ -62,7 +63,7 @@ def probe_loss(
     each = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).float(), reduction="none") * known
     return (each.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).sum()
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #f0cbdf2f
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #4b01a195
 def probabilities(
     logits: Tensor,      # (n, C)
     loss: str,
@@ -73,7 +74,7 @@ def probabilities(
     p = logits.sigmoid()
     return (torch.cat([1 - p, p], 1) if loss == "sigmoid" else p).cpu().numpy()
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #7324acef
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #188b1fca
 def start_weight(
     inputs: int,
     units: int,
@@ -86,7 +87,7 @@ def start_weight(
     limit = math.sqrt(6 / (inputs + units))
     return torch.from_numpy(np.stack([rng.uniform(-limit, limit, (inputs, units)) for rng in rngs])).float()
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #c396a55e
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #ff673653
 def start_parameters(
     probe: Probe,
     shape: tuple[int, ...],              # of one embedding: (D,), or (L, D) of which a sum of layers is learned
@@ -107,7 +108,7 @@ def start_parameters(
         parameters["layers"] = torch.zeros(R, shape[0])
     return {name: value.to(device).requires_grad_() for name, value in parameters.items()}
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #b08e09ca
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #1ef8cb8f
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     "A layer: of R repetitions, (R, B, D) -> (R, B, C), or of one, (n, D) -> (n, C)."
     return torch.baddbmm(bias, x, weight) if x.ndim == 3 else x @ weight + bias
@@ -124,7 +125,7 @@ def forward_probes(
         x = affine(x, parameters["hidden"], parameters["hidden_bias"]).relu()
     return affine(x, parameters["weight"], parameters["bias"])
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #18c8bc3c
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #68b7745b
 def feature_statistics(
     vectors: Tensor,             # (N, ...)
     rows: list[np.ndarray],      # of the training excerpts, per repetition
@@ -135,19 +136,20 @@ def feature_statistics(
     scale = torch.where(deviation > 1e-6 * (1e-20 + mean.abs()), 1 / deviation, 0.0)
     return mean[:, None], scale[:, None]
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #43b585d6
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #12fbe707
 class ProbeStack:
     "Probes of R repetitions, trained as one."
 
-    def __init__(self, data: Excerpts, folds: list[Fold], probe: Probe, rngs: list, device: torch.device):
+    def __init__(self, data: Excerpts, taught: Excerpts, folds: list[Fold], probe: Probe, rngs: list, device):
         self.probe, self.vectors = probe, on_device(data.vectors, device)                      # (N, D) or (N, L, D)
-        self.clip = torch.from_numpy(data.clip).to(device)                                     # (N,)
+        self.taught = self.vectors if taught is data else on_device(taught.vectors, device)    # (M, D) or (M, L, D)
+        self.clip = torch.from_numpy(taught.clip).to(device)                                   # (M,)
         self.labels = torch.from_numpy(np.stack([fold.label for fold in folds])).to(device)    # (R, clips[, C])
         outputs = 1 if probe.loss == "sigmoid" else folds[0].classes
         self.parameters = start_parameters(probe, self.vectors.shape[1:], outputs, rngs, device)
         self.adam = torch.optim.Adam(list(self.parameters.values()), probe.learning_rate, eps=probe.eps, fused=True)
-        taught = [excerpts_of(data, fold, TRAIN) for fold in folds]
-        self.statistics = feature_statistics(self.vectors, taught) if probe.standardise else None
+        rows = [excerpts_of(taught, fold, TRAIN) for fold in folds]
+        self.statistics = feature_statistics(self.taught, rows) if probe.standardise else None
 
     def standardised(self, x: Tensor, place: int | slice = slice(None)) -> Tensor:
         "Features of all repetitions, or of the one at `place`."
@@ -156,9 +158,9 @@ class ProbeStack:
         mean, scale = (values[place] for values in self.statistics)
         return (x - mean) * scale
 
-    def update(self, rows: Tensor):     # (R, B) excerpts
+    def update(self, rows: Tensor):     # (R, B) excerpts of those that teach
         "One step of Adam."
-        x = self.vectors.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        x = self.taught.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         repetition = torch.arange(len(rows), device=rows.device)[:, None]
         target = self.labels[repetition, self.clip[rows]]
         loss = probe_loss(forward_probes(self.standardised(x), self.parameters), target, self.probe.loss)
@@ -175,7 +177,7 @@ class ProbeStack:
         parts = [self.standardised(self.vectors.index_select(0, block), place) for block in blocks]
         return torch.cat([forward_probes(part, own) for part in parts])
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #99df1d75
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #4ec16cbb
 def on_device(vectors: np.ndarray, device: torch.device) -> Tensor:
     "Embeddings as a tensor; a memory map that cannot be written is copied."
     return torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy()).to(device)
@@ -196,7 +198,16 @@ def keep_repetitions(
     if stack.statistics is not None:
         stack.statistics = tuple(values[kept] for values in stack.statistics)
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #abc78c60
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #7ce2158d
+def epoch_length(
+    probe: Probe,
+    segments: list[np.ndarray],     # of the training clips, per repetition
+) -> int:
+    "Excerpts that an epoch draws, in whole batches."
+    wanted = probe.epoch_items or max(probe.least_items, *map(len, segments))
+    return probe.batch * math.ceil(wanted / probe.batch)
+
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #62b0fb4a
 def draw_epoch(
     data: Excerpts,
     segments: np.ndarray,        # those of the training clips
@@ -208,7 +219,7 @@ def draw_epoch(
     chosen = rng.permuted(np.tile(segments, (passes, 1)), axis=1).ravel()[:items]
     return data.first[chosen] + (rng.random(items) * data.size[chosen]).astype(np.int64)
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #b8749616
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #2d0d84a7
 def average_windows(
     probabilities: np.ndarray,       # (n, C) of excerpts, neighbours in time next to each other
     clip: np.ndarray,                # (n,) which clip each belongs to, in blocks
@@ -223,7 +234,7 @@ def average_windows(
     sizes = np.diff(np.append(begins, len(clip)))
     return np.add.reduceat(probabilities, begins, axis=0) / sizes[:, None], begins, sizes
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #876c882d
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #853933c3
 def probe_accuracy(
     probabilities: np.ndarray,     # (n, C) of excerpts
     clip: np.ndarray,              # (n,) row of `label`
@@ -237,7 +248,7 @@ def probe_accuracy(
         return float((mean.argmax(1) == truth).mean())
     return float(((mean > 0.5) == truth)[truth >= 0].mean())
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #8648adb3
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #43fe2e48
 @dataclasses.dataclass
 class BestEpoch:
     "The best epoch of one repetition so far."
@@ -255,7 +266,7 @@ class BestEpoch:
             self.accuracy, self.loss = accuracy, loss
         return best
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #3d92ef15
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #2d48f967
 def judge_epoch(
     stack: ProbeStack,
     place: int,            # of the repetition in the stack
@@ -275,24 +286,27 @@ def judge_epoch(
         best.answer = probabilities(stack.logits(place, excerpts_of(data, fold, TEST)), probe.loss)
     return accuracy
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #61635309
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #2ac671f5
 def train_probes(
     data: Excerpts,
     folds: list[Fold],                      # R repetitions with the same number of classes
     probe: Probe,
     seed: int = 42,
     device: str = "auto",
+    taught: Excerpts | None = None,         # other excerpts of the same segments, which teach; None: those of `data`
 ) -> tuple[list[np.ndarray], np.ndarray]:   # R answers (test excerpts, C) of the best epochs; (epochs, R) accuracy
     "Probes of all repetitions, trained together and stopped one by one (CVSM, section IV-B)."
+    taught = data if taught is None else taught
     check_parts(data, folds)
+    check_taught(data, taught)
     rngs = [np.random.default_rng([seed, fold.repetition, 1]) for fold in folds]
-    stack = ProbeStack(data, folds, probe, rngs, torch.device(pick_device(device)))
+    stack = ProbeStack(data, taught, folds, probe, rngs, torch.device(pick_device(device)))
     segments = [segments_of(data, fold, TRAIN) for fold in folds]
-    items = probe.batch * math.ceil(max(probe.epoch_items, *map(len, segments)) / probe.batch)
+    items = epoch_length(probe, segments)
     best, history = [BestEpoch() for _ in folds], []
     running = np.arange(len(folds))
     while len(history) < probe.epochs and len(running):
-        rows = np.stack([draw_epoch(data, segments[r], items, rngs[r]) for r in running])        # (running, items)
+        rows = np.stack([draw_epoch(taught, segments[r], items, rngs[r]) for r in running])        # (running, items)
         for batch in torch.from_numpy(rows).to(stack.vectors.device).split(probe.batch, dim=1):
             stack.update(batch)
         history.append(np.full(len(folds), np.nan))
@@ -304,7 +318,7 @@ def train_probes(
             keep_repetitions(stack, patient)
     return [own.answer for own in best], np.array(history)
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #231b68e7
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #cafea207
 def check_parts(data: Excerpts, folds: list[Fold]) -> None:
     "Labelled clips in every part of every fold; else `VocalrepError`."
     for fold in folds:
@@ -313,7 +327,17 @@ def check_parts(data: Excerpts, folds: list[Fold]) -> None:
             raise VocalrepError(f"repetition {fold.repetition} has {counts[0]} labelled excerpts to train, {counts[1]} "
                                 f"to validate and {counts[2]} to test; a probe needs some of each, so label more clips")
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #07267df5
+
+def check_taught(data: Excerpts, taught: Excerpts) -> None:
+    "Excerpts of the same clips and segments, with embeddings of the same shape; else `VocalrepError`."
+    same = np.array_equal(data.segment_clip, taught.segment_clip) and data.clips["clip"].equals(taught.clips["clip"])
+    if not same or data.vectors.shape[1:] != taught.vectors.shape[1:]:
+        theirs, ours = (f"{len(x.first)} segments of {len(x.clips)} clips, shape {x.vectors.shape[1:]}"
+                        for x in (taught, data))
+        raise VocalrepError(f"what teaches ({theirs}) does not belong to what is asked ({ours}); "
+                            "embed other excerpts of the same segments")
+
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #8e7b1a97
 EXACT_PENALTY = 0.1      # C of scikit-learn's LogisticRegression; between 0.01 and 1 little depends on it
 
 
@@ -336,7 +360,7 @@ def fit_exact(
         answer[:, known] = model.predict_proba(data.vectors[test])
     return answer
 
-# %% ../../nbs/library/evaluation/05_classifiers.ipynb #7c5b98f9
+# %% ../../nbs/library/evaluation/05_classifiers.ipynb #24109822
 def logistic_regression(penalty: float):
     "Standardised features, then multinomial logistic regression with an L2 penalty."
     from sklearn.linear_model import LogisticRegression

@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['EER_RULES', 'NORMALISATIONS', 'finite_array', 'equal_error_rate', 'mean_normalized_rank', 'normalize_embeddings',
-           'unit_rows', 'check_artists', 'pairwise_scores', 'classification_scores']
+           'normalisations', 'unit_rows', 'check_artists', 'pairwise_scores', 'resampled_error_rates',
+           'classification_scores']
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #c78ce285
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #9b41d145
+from collections.abc import Callable, Iterator, Mapping
+
 import numpy as np
 import pandas as pd
 
 from ..project import VocalrepError, choose
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #33a0f77b
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #63af3666
 def finite_array(
     what: str,         # what the numbers are, as an error calls them: "embeddings"
     values,            # array, list or tensor
@@ -26,21 +29,25 @@ def finite_array(
                             f"{array.shape} with {bad} NaN or infinite; look for silent or damaged clips")
     return array
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #677286e6
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #e7848cbb
 def _share_above(scores: np.ndarray, threshold: np.ndarray) -> np.ndarray:   # (T,) share of scores >= each threshold
     return 1 - np.searchsorted(np.sort(scores), threshold, side="left") / len(scores)
 
 
-def _roc_rate(positive: np.ndarray, negative: np.ndarray) -> float:
+def _crossing(fpr: np.ndarray, tpr: np.ndarray) -> float:       # (T,) each, from the highest threshold to the lowest
     "Where the interpolated ROC curve crosses the diagonal 1 - x."
-    threshold = np.unique(np.concatenate([positive, negative]))[::-1]         # descending
-    fpr = np.append(0.0, _share_above(negative, threshold))
-    tpr = np.append(0.0, _share_above(positive, threshold))
+    fpr, tpr = np.append(0.0, fpr), np.append(0.0, tpr)
     gap = 1 - fpr - tpr                                                       # from 1 down to -1
     k = int(np.argmax(gap <= 0))                                              # the line from k - 1 to k crosses 0
     return float(fpr[k - 1] + (fpr[k] - fpr[k - 1]) * gap[k - 1] / (gap[k - 1] - gap[k]))
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #3c48a98d
+
+def _roc_rate(positive: np.ndarray, negative: np.ndarray) -> float:
+    "The EER of the interpolated ROC curve."
+    threshold = np.unique(np.concatenate([positive, negative]))[::-1]         # descending
+    return _crossing(_share_above(negative, threshold), _share_above(positive, threshold))
+
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #5a487935
 def _step_rate(positive: np.ndarray, negative: np.ndarray) -> float:
     "The first place at which the ascending positives exceed the descending negatives, as a share."
     if len(positive) != len(negative):
@@ -49,7 +56,7 @@ def _step_rate(positive: np.ndarray, negative: np.ndarray) -> float:
     crossed = np.sort(positive) > np.sort(negative)[::-1]
     return float(np.argmax(crossed) / len(crossed)) if crossed.any() else 1.0
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #c4716648
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #9827af3e
 EER_RULES = {"roc": _roc_rate, "step": _step_rate}
 
 
@@ -62,14 +69,14 @@ def equal_error_rate(
     crossing = EER_RULES[choose("EER rule", rule, EER_RULES)]
     return crossing(finite_array("positive scores", positive), finite_array("negative scores", negative))
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #b6ff0230
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #ebe029a5
 def _diagonal_ranks(rows: np.ndarray, first: int) -> np.ndarray:   # (block, N), number of its first row -> (block,)
     "How many candidates are ahead of each row's own, half of those that are equal."
     rows = finite_array("similarities", rows, ndim=2)
     own = rows[np.arange(len(rows)), first + np.arange(len(rows))][:, None]   # (block, 1)
     return (rows > own).sum(1) + ((rows == own).sum(1) - 1) / 2
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #c60cd57a
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #1287685d
 def mean_normalized_rank(
     similarity,           # (N, N) row i: query i against all candidates; its true match is candidate i
     base: str = "zero",   # rank of the best place: "zero" (released codes) or "one"
@@ -84,7 +91,7 @@ def mean_normalized_rank(
     ranks = np.concatenate(blocks)                                            # (N,)
     return float((ranks + (base == "one")).mean() / len(similarity))
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #3f085099
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #fdd6a791
 NORMALISATIONS = ("none", "center", "zscore")
 
 
@@ -103,7 +110,18 @@ def normalize_embeddings(
     deviation = x.std(0)
     return x / np.where(deviation > 1e-9 * np.abs(x).max(initial=1e-300), deviation, np.inf)
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #2309f5dc
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #6e06f377
+def normalisations(
+    embeddings,                                             # (N, D) what is compared
+    backends: Mapping[str, Callable] | None = None,         # name -> map (N, D) -> (N, D), such as `backend.Backend`
+) -> Iterator[tuple[str, np.ndarray]]:                      # names and embeddings (N, D) float64
+    "The embeddings in each way in which they are compared, always from what they were: one after the other."
+    for how in NORMALISATIONS:
+        yield how, normalize_embeddings(embeddings, how)
+    for name, backend in (backends or {}).items():
+        yield name, backend(embeddings)
+
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #587b5aba
 def unit_rows(
     vectors: np.ndarray,      # (N, D)
     shortest: float = 1e-12,  # a row shorter than this is divided by it
@@ -111,7 +129,7 @@ def unit_rows(
     "Rows of length one, for cosines; a row of zeros stays zero."
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), shortest)
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #3095663c
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #d9098e23
 def check_artists(
     artists,              # (N,) who sings each clip
 ) -> np.ndarray:          # (N,)
@@ -122,7 +140,7 @@ def check_artists(
                             "share; leave them out, or choose a corpus whose artists are known")
     return artists
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #79d9a052
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #26b9f603
 def _numbered(what: str, labels, count: int) -> np.ndarray:   # (N,) whole numbers, equal where the labels are
     labels = np.asarray(labels)
     if len(labels) != count:
@@ -150,7 +168,27 @@ def pairwise_scores(
         negative.append(score[wanted & ~same])
     return np.concatenate(positive), np.concatenate(negative)
 
-# %% ../../nbs/library/evaluation/01_metrics.ipynb #a688553f
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #b8b75dad
+def resampled_error_rates(
+    embeddings,               # (N, D)
+    labels,                   # (N,) who sings
+    counts: np.ndarray,       # (R, A) how often each label, in sorted order, is drawn
+) -> np.ndarray:              # (R,) NaN where no pair of one singer, or of two, is left
+    "The equal error rate over all pairs of rows, for each draw of the labels."
+    x = unit_rows(finite_array("embeddings", embeddings, ndim=2)).astype(np.float32)
+    label = _numbered("labels", labels, len(x))
+    first, second = np.triu_indices(len(x), 1)
+    order = np.argsort(-(x @ x.T)[first, second], kind="stable")
+    score, a, b = -(x @ x.T)[first, second][order], label[first][order], label[second][order]
+    ends, same, rates = np.append(score[1:] != score[:-1], True), a == b, np.full(len(counts), np.nan)
+    for k, drawn in enumerate(counts):
+        accepted = np.cumsum(np.where(same, drawn[a], 0))[ends]
+        false = np.cumsum(np.where(same, 0, drawn[a] * drawn[b]))[ends]
+        if accepted[-1] and false[-1]:
+            rates[k] = _crossing(false / false[-1], accepted / accepted[-1])
+    return rates
+
+# %% ../../nbs/library/evaluation/01_metrics.ipynb #764582ba
 def classification_scores(
     truth,               # (N,) the right class of each clip
     answer,              # (N,) the class that was named

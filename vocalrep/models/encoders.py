@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['POOLINGS', 'ENCODERS', 'FEATURE_PEAKS', 'FULL_SCALE_PEAK', 'SINGER_NETWORKS', 'KINDS', 'Encoder', 'Network',
            'SpectrogramEncoder', 'divide_by_peak', 'SingerEncoder', 'dct_matrix', 'MeanMFCC', 'build_encoder',
-           'save_encoder', 'find_level', 'read_spec', 'load_encoder']
+           'check_finite', 'save_encoder', 'find_level', 'read_spec', 'load_encoder']
 
 # %% ../../nbs/library/models/03_encoders.ipynb #88f8fc71
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -212,16 +213,26 @@ def build_encoder(
     return KINDS[choose("kind of encoder", spec.get("kind", "excerpt"), KINDS)](**options)
 
 # %% ../../nbs/library/models/03_encoders.ipynb #3fd41abb
+def check_finite(weights: dict[str, Tensor], file: Path) -> None:
+    "Weights that are not numbers raise `VocalrepError` with the file that they are, or would be, in."
+    wrong = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise VocalrepError(f"{file}: {len(wrong)} of {len(weights)} weights are not finite (such as {wrong[0]}), so "
+                            "everything would be embedded as nothing; train it anew at a lower learning rate")
+
+
 def save_encoder(
     encoder: Encoder,    # with a `spec`
     folder: str | Path,  # gets encoder.safetensors and encoder.json
 ) -> None:
     "Write an encoder to a folder; each file appears complete or not at all."
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    check_finite(weights, Path(folder) / "encoder.safetensors")
+    content = save(weights)
     with writing(Path(folder) / "encoder.safetensors") as temporary:
-        save_file(weights, temporary)
-    write_json(Path(folder) / "encoder.json", encoder.spec)
+        temporary.write_bytes(content)
+    write_json(Path(folder) / "encoder.json", {**encoder.spec, "sha256": hashlib.sha256(content).hexdigest()})
 
 # %% ../../nbs/library/models/03_encoders.ipynb #2e238d4b
 def find_level(folder: str | Path) -> str | None:
@@ -254,16 +265,22 @@ def load_encoder(
 ) -> Encoder:             # in evaluation mode
     "Read an encoder back; missing, damaged or foreign files raise `VocalrepError`."
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
     path, spec = Path(folder) / "encoder.safetensors", read_spec(folder)
+    digest = spec.pop("sha256", None)                          # runs of earlier versions have none
     try:
-        encoder = build_encoder(spec)
-        encoder.load_state_dict(load_file(path))
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise SafetensorError("its bytes are not those that were saved")
+        encoder, weights = build_encoder(spec), load(content)
+        encoder.load_state_dict(weights)
     except (OSError, SafetensorError) as error:
-        raise VocalrepError(f"cannot read the weights {path}: {error}; the file is missing or damaged, "
+        reason = getattr(error, "strerror", None) or error
+        raise VocalrepError(f"cannot read the weights {path}: {reason}; the file is missing or damaged, "
                             "so copy it again or train it anew") from error
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()[:200]
         raise VocalrepError(f"the weights in {path} are not those of {spec.get('name')!r}: {reason}; "
                             "load the folder they were saved in") from error
+    check_finite(weights, path)
     return encoder.to(device).eval()

@@ -209,7 +209,7 @@ class TransformerEncoder(Encoder):
 
 # %% ../../nbs/library/models/05_pretrained.ipynb #635b090d
 class MERT(TransformerEncoder):
-    "MERT-v0 (Li et al., 2024): hidden states of a HuBERT network on 1 s excerpts, pooled over time (CVSM, section IV)."
+    "MERT (Li et al., 2024): hidden states of a HuBERT network on 1 s excerpts, pooled over time (CVSM, section IV)."
     name, kind = "mert", "HubertModel"
     blocks = {"cpu": 8, "cuda": 64}
 
@@ -218,7 +218,7 @@ class MERT(TransformerEncoder):
         folder: str | Path | None = None,       # where config.json and the weights are; None: looked for, then fetched
         layer: int | str = "mean",              # 0 to 12, or "mean" of all; the paper does not say
         pooling: str = "mean",                  # "mean" or "max" over the frames; the paper does not say
-        checkpoint: str = "m-a-p/MERT-v0",
+        checkpoint: str = "m-a-p/MERT-v0-public",   # that of CVSM's footnote; m-a-p/MERT-v0 is another one
         level: str = "recorded",                # one of `LEVELS`
     ):
         super().__init__(folder, checkpoint, level)

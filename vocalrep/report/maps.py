@@ -5,26 +5,32 @@
 # %% auto #0
 __all__ = ['map_systems', 'cluster_systems', 'overlap_systems', 'overlap_scores']
 
-# %% ../../nbs/library/report/08_maps.ipynb #5ffffab0
+# %% ../../nbs/library/report/08_maps.ipynb #23a9c489
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from ..evaluation.clusters import cluster_scores, labelled_clips, map_clips
+from ..evaluation.clusters import START, cluster_scores, labelled_clips, map_clips
 from ..evaluation.retrieval import retrieval_overlap
 from ..evaluation.tasks import BOTH, MIXTURE, Condition, TestCorpus
-from ..project import writing
 from .comparisons import pair
-from .scores import cached_file, clip_embeddings, score_table
+from .scores import cached_file, clip_embeddings, kept_table, score_table
 from .systems import System
 
-# %% ../../nbs/library/report/08_maps.ipynb #c5868165
+# %% ../../nbs/library/report/08_maps.ipynb #78b7536e
 def _labelled(
     system: System, corpus: TestCorpus, label: str, condition: Condition, device: str,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     "Clips with a label, and their embeddings."
     return labelled_clips(*clip_embeddings(system, corpus.store, condition, corpus.split, device), label)
+
+
+def _map(
+    system: System, corpus: TestCorpus, label: str, condition: Condition, layouts: int, device: str,
+) -> pd.DataFrame:
+    return map_clips(*_labelled(system, corpus, label, condition, device), label, layouts)
 
 
 def map_systems(
@@ -40,15 +46,12 @@ def map_systems(
     for system in systems:
         what = f"{condition.name}-{label}-map"
         file = cached_file("maps", corpus.store, system, what, ".parquet", split=corpus.split, layouts=layouts,
-                           condition=condition)
-        if not file.exists():
-            points = map_clips(*_labelled(system, corpus, label, condition, device), label, layouts)
-            with writing(file) as temporary:
-                points.to_parquet(temporary, index=False)
-        tables.append(pd.read_parquet(file).assign(system=system.name, seed=system.seed))
+                           start=START, condition=condition)
+        points = kept_table(file, partial(_map, system, corpus, label, condition, layouts, device))
+        tables.append(points.assign(system=system.name, seed=system.seed))
     return pd.concat(tables, ignore_index=True)[["system", "seed", "repetition", "clip", "label", "x", "y"]]
 
-# %% ../../nbs/library/report/08_maps.ipynb #2695b2c2
+# %% ../../nbs/library/report/08_maps.ipynb #edd8c1c1
 def _cluster_rows(task: str, repetition: int, x: np.ndarray, labels: Iterable) -> list[dict]:
     "The cluster scores of one set of points, a row a score."
     found = cluster_scores(x, np.asarray(labels))
@@ -75,7 +78,7 @@ def cluster_systems(
                                   trained_on=system.trained_on, corpus=corpus.label, condition=condition.name))
     return pd.concat(tables, ignore_index=True)
 
-# %% ../../nbs/library/report/08_maps.ipynb #b5a9644c
+# %% ../../nbs/library/report/08_maps.ipynb #d75cdb23
 def _overlap(systems: list[System], corpus: TestCorpus, condition: Condition, device: str) -> pd.DataFrame:
     "Shares of one condition and seed: columns system, other, share, queries."
     vectors = {s.name: clip_embeddings(s, corpus.store, condition, corpus.split, device)[1] for s in systems}
@@ -102,7 +105,7 @@ def overlap_systems(
     table = pd.concat(tables, ignore_index=True)
     return table[["condition", "seed", "system", "other", "share", "queries"]]
 
-# %% ../../nbs/library/report/08_maps.ipynb #663c9850
+# %% ../../nbs/library/report/08_maps.ipynb #be842174
 def overlap_scores(
     overlap: pd.DataFrame,   # from `overlap_systems`
     corpus: TestCorpus,

@@ -6,7 +6,7 @@
 __all__ = ['NOT_COMPUTING', 'NOT_CODE', 'QUIET', 'declared_parameters', 'library_files', 'library_digest', 'source_digest',
            'execution_key', 'Outcome', 'read_stamp', 'earlier_outcome', 'start_kernel', 'stop_kernel', 'run_notebook']
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #92ca1105
+# %% ../../nbs/library/report/09_notebooks.ipynb #0797405f
 import ast
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ from typing import Any
 import vocalrep
 from ..project import VocalrepError, read_json, writing
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #db2e3583
+# %% ../../nbs/library/report/09_notebooks.ipynb #b25116f6
 def _assigned(node: ast.stmt) -> set[str]:
     "The names that a statement assigns."
     targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
@@ -39,7 +39,7 @@ def declared_parameters(
     body = ast.parse("".join(cells[0]["source"])).body
     return set().union(*(_assigned(node) for node in body if isinstance(node, (ast.Assign, ast.AnnAssign))))
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #5a38c8ad
+# %% ../../nbs/library/report/09_notebooks.ipynb #71f041e0
 NOT_COMPUTING = {"cli.py", "report/notebooks.py", "report/page.py", "report/reproduction.py"}
 NOT_CODE = {"_modidx.py", "__init__.py"}
 
@@ -54,12 +54,12 @@ def library_files() -> dict[str, Path]:
     files = {file.relative_to(package).as_posix(): file for file in sorted(package.rglob("*.py"))}
     return {name: file for name, file in files.items() if name not in NOT_COMPUTING and file.name not in NOT_CODE}
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #7ea3ca7d
+# %% ../../nbs/library/report/09_notebooks.ipynb #338c8b87
 def library_digest() -> str:
     "Stands for the code of the library."
     return _digest(*(name.encode() + file.read_bytes() for name, file in library_files().items()))
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #43da312b
+# %% ../../nbs/library/report/09_notebooks.ipynb #a6680d3f
 def source_digest(source: Path) -> str:
     "Stands for the cells of a notebook, without outputs and metadata."
     cells = read_json(source).get("cells", [])
@@ -78,7 +78,7 @@ def execution_key(
     said = json.dumps(passed, sort_keys=True)
     return _digest(source_digest(source).encode(), library.encode(), said.encode()), passed
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #9e7d28e2
+# %% ../../nbs/library/report/09_notebooks.ipynb #4b42e5c8
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     "What became of one notebook."
@@ -89,7 +89,7 @@ class Outcome:
     wrote: tuple[str, ...] = ()    # files below the figures' folder, without folder
     message: str = ""              # of a failure: which cell, and why
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #8582594d
+# %% ../../nbs/library/report/09_notebooks.ipynb #9746195f
 def read_stamp(executed: Path) -> dict[str, Any]:
     "The stamp of an executed notebook; empty if it is missing, unfinished or damaged."
     try:
@@ -97,7 +97,7 @@ def read_stamp(executed: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #32ed734c
+# %% ../../nbs/library/report/09_notebooks.ipynb #a23116c5
 def earlier_outcome(
     source: Path,                  # a notebook
     executed: Path,                # where its executed copy would be
@@ -116,8 +116,8 @@ def earlier_outcome(
     status = "kept" if stamp["key"] == key else "older"
     return Outcome(source.stem, status, stamp["seconds"], executed, tuple(stamp["wrote"]))
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #81ad1905
-QUIET = ["--IPKernelApp.log_level=ERROR"]           # a kernel's warnings about its own sockets say nothing here
+# %% ../../nbs/library/report/09_notebooks.ipynb #94a91fe1
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]           # a kernel's warnings about its own sockets say nothing here
 
 
 def _tell(kernel, imports: list[str]) -> None:
@@ -127,7 +127,7 @@ def _tell(kernel, imports: list[str]) -> None:
     client.execute("\n".join(f"__import__({name!r})" for name in imports), silent=True, store_history=False)
     client.stop_channels()
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #b9446cce
+# %% ../../nbs/library/report/09_notebooks.ipynb #e3987e3d
 def start_kernel(
     folder: str | Path,            # in which it runs
     imports: Iterable[str] = (),   # modules to import while it waits
@@ -144,30 +144,30 @@ def start_kernel(
     except Exception:                               # then papermill starts one itself, and says what is wrong
         return None
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #06333ba5
+# %% ../../nbs/library/report/09_notebooks.ipynb #1548d494
 def stop_kernel(kernel) -> None:
     "End a kernel that `start_kernel` started; None is none."
     from jupyter_core.utils import run_sync
     if kernel is not None:
         run_sync(kernel.shutdown_kernel)(now=True)
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #b791e22f
+# %% ../../nbs/library/report/09_notebooks.ipynb #eca1e0ef
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
     "Date and size of each file of a folder."
     files = folder.glob("*") if folder.is_dir() else ()
     stats = {file.name: file.stat() for file in files if file.is_file() and not file.name.startswith(".")}
     return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #0f3d32c7
+# %% ../../nbs/library/report/09_notebooks.ipynb #d628f37a
 def _execute(source: Path, executed: Path, parameters: dict[str, Any], progress: bool, kernel=None):
     "The executed notebook; papermill saves it as it goes."
     import papermill
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)          # what fails becomes an outcome's message
     bar = dict(desc=source.stem, leave=False) if progress and sys.stderr.isatty() else False
     return papermill.execute_notebook(source, executed, parameters, kernel_name="python3", language="python",
                                       cwd=source.parent, progress_bar=bar, extra_arguments=QUIET, km=kernel)
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #7f4400e3
+# %% ../../nbs/library/report/09_notebooks.ipynb #8d242004
 def _explain(error: Exception) -> str:
     "Which cell failed and why, in a line."
     kind = type(error).__name__
@@ -177,7 +177,7 @@ def _explain(error: Exception) -> str:
     said = f"{kind}: {error}".strip()
     return f"{said}; the kernel may have run out of memory" if "Dead" in kind else said
 
-# %% ../../nbs/library/report/09_notebooks.ipynb #ce0057d1
+# %% ../../nbs/library/report/09_notebooks.ipynb #aa89e97c
 def run_notebook(
     source: str | Path,
     executed: str | Path,          # where the executed copy is written
@@ -194,10 +194,13 @@ def run_notebook(
     earlier = earlier_outcome(source, executed, parameters, figures, library)
     if earlier and earlier.status == "kept":
         return earlier
-    executed.parent.mkdir(parents=True, exist_ok=True)
     before, start = _files(figures), time.monotonic()
     try:
+        executed.parent.mkdir(parents=True, exist_ok=True)
         notebook = _execute(source, executed, passed, progress, kernel)
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)        # silences the tasks that are left behind
+        raise
     except Exception as error:
         return Outcome(source.stem, "failed", time.monotonic() - start, executed, message=_explain(error))
     seconds = round(time.monotonic() - start, 1)

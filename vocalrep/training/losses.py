@@ -36,9 +36,9 @@ def contrastive_cross_entropy(
 ) -> Tensor:                       # () nats
     "How surprised each anchor is by its own positive (CVSM, eq. 1; MSCOL, eq. 3)."
     choose("reduction", reduction, ("mean", "sum"))
-    if logits.ndim != 2 or (target is None and logits.shape[0] > logits.shape[1]):
-        raise VocalrepError("contrastive cross-entropy needs logits (B, C) with a column for each row's positive, "
-                            f"found {tuple(logits.shape)}; pass `target`")
+    if logits.ndim != 2 or not len(logits) or (target is None and logits.shape[0] > logits.shape[1]):
+        raise VocalrepError("contrastive cross-entropy needs logits (B, C) of at least one row, with a column for each "
+                            f"row's positive, found {tuple(logits.shape)}; pass `target`, or more pairs")
     if target is None:
         target = torch.arange(len(logits), device=logits.device)
     return F.cross_entropy(logits, target, reduction=reduction)

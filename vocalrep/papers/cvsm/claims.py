@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['CVSM', 'AGNOSTIC', 'INFORMED', 'SHORT_AGNOSTIC', 'SHORT', 'GENDER', 'ACCURACY', 'ARTIST', 'SIMILARITY', 'TASKS',
-           'BOTH', 'CLOSE', 'IN_GENERAL', 'MIXTURES_WITHOUT_LABELS', 'MIXTURES', 'VOCALS', 'SHORT_CLIPS',
-           'SHORT_CLIPS_INFORMED', 'FEW_LABELS', 'GENDER_CLUSTERS', 'ARTIST_CLUSTERS', 'MAPS', 'COMPARED', 'PAIRS',
-           'WITH_MERT', 'WITHOUT_MERT', 'A_AND_OTHERS', 'OTHERS_WITHOUT_A', 'ALL_BUT_A_AND_AH', 'SHARE', 'OVERLAP',
-           'LISTENERS', 'LISTENING', 'CLAIMS', 'pairs_with']
+           'BOTH', 'CLOSE', 'LOOSE', 'IN_GENERAL', 'SEPARATION', 'MIXTURES_WITHOUT_LABELS', 'MIXTURES', 'VOCALS',
+           'SHORT_CLIPS', 'SHORT_CLIPS_INFORMED', 'FEW_LABELS', 'GENDER_CLUSTERS', 'ARTIST_CLUSTERS', 'MAPS',
+           'COMPARED', 'PAIRS', 'WITH_MERT', 'WITHOUT_MERT', 'A_AND_OTHERS', 'OTHERS_WITHOUT_A', 'ALL_BUT_A_AND_AH',
+           'SHARE', 'OVERLAP', 'LISTENERS', 'LISTENING', 'CLAIMS', 'pairs_with']
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #85761853
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #61194c1b
 from itertools import combinations
 
 from ...report.claims import EVERY, LEAST, Claim
 from ...report.comparisons import pair
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #730b229b
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #8cbe3f89
 CVSM = ("CVSM-A", "CVSM-AH", "CVSM-AF")                      # label-agnostic CVSM
 AGNOSTIC = ("COLA", "MSCOL", *CVSM)                          # everything trained without artist labels
 INFORMED = ("COLA-ART", "CVSM-ART")
@@ -29,51 +29,61 @@ SIMILARITY = (("similarity", "eer"), ("similarity", "mnr"))
 TASKS = (*GENDER, *ARTIST, *SIMILARITY)
 BOTH = ("mixture", "vocals")
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #1b98a03c
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #9f1fc2d1
 CLOSE = 0.04                           # what "close", "comparable" and "approaches" mean
+LOOSE = 0.055                          # and where the paper calls more than that close
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #c2f06c4a
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #98849da1
 IN_GENERAL = (
     Claim(
         "labels-not-needed",
         "the label-agnostic CVSM variants outperform the COLA [19] and MERT [32] baselines in the majority of "
         "downstream tasks",
         "downstream tasks, tables 2 and 3",
-        left=CVSM, right=("COLA", "MERT"), measures=TASKS, conditions=BOTH, need="most"),
+        left=CVSM, right=("COLA", "MERT"), measures=TASKS, conditions=BOTH, need="most",
+        label="CVSM without labels beats COLA and MERT in most tasks"),
     Claim(
         "A-exception",
         "the exception being artist similarity for CVSM-A",
         "downstream tasks, table 2",
-        left=("COLA",), right=("CVSM-A",), measures=SIMILARITY, reading="On mixtures COLA is ahead of CVSM-A."),
+        left=("COLA",), right=("CVSM-A",), measures=SIMILARITY, reading="On mixtures COLA is ahead of CVSM-A.",
+        label="in artist similarity COLA beats CVSM-A"),
     Claim(
         "agnostic-like-MSCOL",
         "performing comparably to MSCOL [23] on musical mixtures",
         "downstream tasks, table 2",
         left=CVSM, right=("MSCOL",), measures=TASKS, within=CLOSE, need="most",
-        reading="Most of the scores lie within the margin; the paper's own tables allow no stricter reading."),
+        reading="Most of the scores lie within the margin; the paper's own tables allow no stricter reading.",
+        label="CVSM without labels does about as well as MSCOL"),
     Claim(
         "labels-help",
         "the availability of artist labels during pre-training leads to improvement in the examined downstream "
         "tasks",
         "downstream tasks, tables 2 and 3",
         left=INFORMED, right=("COLA", "MSCOL"), measures=TASKS, conditions=BOTH, pairing="in turn",
-        reading="Each label-informed system against the one that differs from it in nothing but the labels."),
+        reading="Each label-informed system against the one that differs from it in nothing but the labels.",
+        label="artist labels help"),
+)
+
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #5epara7e
+SEPARATION = (
     Claim(
         "no-separation-for-classes",
         "the best performance reached by any CVSM variant on musical mixtures … is comparable to that achieved "
         "with isolated vocals",
         "downstream tasks, tables 2 and 3",
         left=(*CVSM, "CVSM-ART"), measures=GENDER + ARTIST, than=dict(condition="vocals"), pairing="best",
-        within=CLOSE),
+        within=CLOSE, label="for gender and artist, mixtures are as good as vocals"),
     Claim(
         "separation-for-retrieval",
         "isolating the vocals as a pre-processing step is still necessary for successful retrieval applications",
         "downstream tasks, tables 2 and 3",
         left=(*CVSM, "CVSM-ART"), measures=SIMILARITY, conditions=("vocals",), than=dict(condition="mixture"),
-        reading="Each CVSM variant finds artists better in vocals than in mixtures."),
+        reading="Each CVSM variant finds artists better in vocals than in mixtures.",
+        label="for similarity, vocals are better than mixtures"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #098971c6
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #5e766411
 MIXTURES_WITHOUT_LABELS = (
     Claim(
         "vocals-in-training",
@@ -81,175 +91,196 @@ MIXTURES_WITHOUT_LABELS = (
         "in both gender and artist-related tasks",
         "downstream tasks, table 2",
         left=("MSCOL",), right=("COLA",), measures=TASKS,
-        reading="MSCOL differs from COLA only in that its positive is the vocals."),
+        reading="MSCOL differs from COLA only in that its positive is the vocals.",
+        label="vocals in training help (MSCOL beats COLA)"),
     Claim(
         "informed-alike",
         "both label-informed models yield comparable performance in all tasks",
         "downstream tasks, table 2",
-        left=("CVSM-ART",), right=("COLA-ART",), measures=TASKS, within=CLOSE),
+        left=("CVSM-ART",), right=("COLA-ART",), measures=TASKS, within=CLOSE,
+        label="CVSM-ART and COLA-ART are alike on mixtures"),
     Claim(
         "informed-ahead-in-gender",
         "the advantage of the label-informed models (CVSM-ART and COLA-ART) is clearer in gender identification",
         "downstream tasks, table 2",
-        left=INFORMED, right=AGNOSTIC, measures=GENDER),
+        left=INFORMED, right=AGNOSTIC, measures=GENDER, label="systems with labels lead in gender"),
     Claim(
         "gender-like-MSCOL",
         "all label-agnostic CVSM variants perform to similar levels to MSCOL [23]",
         "downstream tasks, table 2",
-        left=CVSM, right=("MSCOL",), measures=GENDER, within=CLOSE),
+        left=CVSM, right=("MSCOL",), measures=GENDER, within=CLOSE,
+        label="CVSM without labels hears gender like MSCOL"),
     Claim(
         "A-beats-MSCOL-in-artist",
         "does lead to slightly better performance in artist identification compared to MSCOL [23]",
         "downstream tasks, table 2",
-        left=("CVSM-A",), right=("MSCOL",), measures=ARTIST),
+        left=("CVSM-A",), right=("MSCOL",), measures=ARTIST, label="CVSM-A names artists better than MSCOL"),
     Claim(
         "A-fragmented",
         "a more fragmented latent space, as implied by the higher EER and MNR metrics in artist similarity",
         "downstream tasks, table 2",
-        left=("MSCOL",), right=("CVSM-A",), measures=SIMILARITY),
+        left=("MSCOL",), right=("CVSM-A",), measures=SIMILARITY, label="CVSM-A finds artists worse than MSCOL"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #0bea014a
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #eac6d01e
 MIXTURES = (
     Claim(
         "AH-AF-beat-MSCOL",
         "leading to better metrics in both identification and similarity than MSCOL",
         "downstream tasks, table 2",
-        left=("CVSM-AH", "CVSM-AF"), right=("MSCOL",), measures=ARTIST + SIMILARITY),
+        left=("CVSM-AH", "CVSM-AF"), right=("MSCOL",), measures=ARTIST + SIMILARITY,
+        label="CVSM-AH and -AF beat MSCOL"),
     Claim(
         "AH-beats-AF",
         "Among these two methods, CVSM-AH appears more effective",
         "downstream tasks, table 2",
-        left=("CVSM-AH",), right=("CVSM-AF",), measures=ARTIST + SIMILARITY),
+        left=("CVSM-AH",), right=("CVSM-AF",), measures=ARTIST + SIMILARITY, label="CVSM-AH beats CVSM-AF"),
     Claim(
         "AH-approaches-informed",
         "in artist identification, its results approach the ones achieved by the label-informed approaches",
         "downstream tasks, table 2; abstract",
-        left=("CVSM-AH",), right=INFORMED, measures=ARTIST, more_than=-CLOSE),
+        left=("CVSM-AH",), right=INFORMED, measures=ARTIST, more_than=-CLOSE,
+        label="CVSM-AH comes close to systems with labels"),
     Claim(
         "informed-4-points-ahead",
         "amounting to a more than 4% overall decrease in both EER and MNR metrics compared to their label-"
         "agnostic counterparts",
         "downstream tasks, table 2",
         left=("CVSM-ART", "CVSM-ART", "CVSM-ART", "COLA-ART"), right=(*CVSM, "COLA"), measures=SIMILARITY,
-        pairing="in turn", more_than=0.04, reading="CVSM-ART against each label-agnostic CVSM, COLA-ART against COLA."),
+        pairing="in turn", more_than=0.04, reading="CVSM-ART against each label-agnostic CVSM, COLA-ART against COLA.",
+        label="labels are worth 4 points in similarity"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #cbdb5ed2
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #91fb1c76
 VOCALS = (
     Claim(
         "ART-beats-COLA-ART",
         "CVSM-ART outperforms COLA-ART [25] in all examined downstream tasks",
         "downstream tasks, table 3",
-        left=("CVSM-ART",), right=("COLA-ART",), measures=TASKS, conditions=("vocals",)),
+        left=("CVSM-ART",), right=("COLA-ART",), measures=TASKS, conditions=("vocals",),
+        label="on vocals CVSM-ART beats COLA-ART"),
     Claim(
         "vocals-beat-mixture-trained",
         "CVSM variants and MSCOL [23] scoring higher than both COLA [19] and MERT [32]",
         "downstream tasks, table 3",
-        left=("MSCOL", *CVSM), right=("COLA", "MERT"), measures=TASKS, conditions=("vocals",)),
+        left=("MSCOL", *CVSM), right=("COLA", "MERT"), measures=TASKS, conditions=("vocals",),
+        label="on vocals MSCOL and CVSM beat COLA and MERT"),
     Claim(
         "all-beat-MSCOL",
         "all CVSM variants yield better results compared to MSCOL [23]",
         "downstream tasks, table 3",
-        left=(*CVSM, "CVSM-ART"), right=("MSCOL",), measures=ARTIST + SIMILARITY, conditions=("vocals",)),
+        left=(*CVSM, "CVSM-ART"), right=("MSCOL",), measures=ARTIST + SIMILARITY, conditions=("vocals",),
+        label="on vocals every CVSM beats MSCOL"),
     Claim(
         "A-like-AH-AF",
         "the performance levels between CVSM-A and the two more sophisticated variants are relatively similar",
         "downstream tasks, table 3",
-        left=("CVSM-A",), right=("CVSM-AH", "CVSM-AF"), measures=TASKS, conditions=("vocals",), within=CLOSE),
+        left=("CVSM-A",), right=("CVSM-AH", "CVSM-AF"), measures=TASKS, conditions=("vocals",), within=CLOSE,
+        label="on vocals CVSM-A is like CVSM-AH and -AF"),
     Claim(
         "labels-shape-the-space",
         "in terms of latent space structure, availability of artist labels does play a crucial role",
         "downstream tasks, table 3",
         left=("CVSM-ART",), right=AGNOSTIC, measures=GENDER + SIMILARITY, conditions=("vocals",),
-        reading="CVSM-ART leads every label-agnostic system in gender and artist similarity."),
+        reading="CVSM-ART leads every label-agnostic system in gender and artist similarity.",
+        label="on vocals CVSM-ART leads in gender and similarity"),
     Claim(
         "agnostic-close-to-ART",
         "the label-agnostic CVSM variants achieve performance close to CVSM-ART in the artist identification task",
         "downstream tasks, table 3",
-        left=CVSM, right=("CVSM-ART",), measures=ARTIST, conditions=("vocals",), more_than=-CLOSE),
+        left=CVSM, right=("CVSM-ART",), measures=ARTIST, conditions=("vocals",), more_than=-CLOSE,
+        label="on vocals CVSM without labels comes close to CVSM-ART"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #3aa42062
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #09bbd33e
 SHORT_CLIPS = (
     Claim(
         "longer-is-better",
         "aggregation of the per-excerpt scores for longer inputs leads to higher performance in the artist "
         "identification task",
         "clip length, figure 3",
-        left=SHORT, measures=ACCURACY, than=dict(seconds=1.0), reading="The whole clip against one second."),
+        left=SHORT, measures=ACCURACY, than=dict(seconds=1.0), reading="The whole clip against one second.",
+        label="longer clips are named better"),
     Claim(
         "A-below-COLA-at-1s",
         "CVSM-A record lower identification performance than the COLA embeddings",
         "clip length, figure 3",
-        left=("COLA",), right=("CVSM-A",), measures=ACCURACY, seconds=1.0),
+        left=("COLA",), right=("CVSM-A",), measures=ACCURACY, seconds=1.0, label="at 1 s CVSM-A is behind COLA"),
     Claim(
         "A-above-COLA-when-long",
         "aggregating embeddings from a successively larger amount of excerpts yields significantly better "
         "performance than COLA",
         "clip length, figure 3",
-        left=("CVSM-A",), right=("COLA",), measures=ACCURACY),
+        left=("CVSM-A",), right=("COLA",), measures=ACCURACY, label="on whole clips CVSM-A is ahead of COLA"),
     Claim(
         "A-approaches-AH",
         "even improving over MSCOL and approaching CVSM-AH",
         "clip length, figure 3",
         left=("CVSM-A",), right=("CVSM-AH",), measures=ACCURACY, than=dict(seconds=1.0),
         reading="CVSM-A lags behind CVSM-AH less on whole clips than at one second (MSCOL: see A-beats-MSCOL-in-"
-                "artist)."),
+                "artist).",
+        label="CVSM-A catches up with CVSM-AH on long clips"),
     Claim(
         "A-leads-in-gender",
         "record the best scores among label-agnostic models after prediction aggregation",
         "clip length, figure 3",
-        left=("CVSM-A",), right=("COLA", "MSCOL", "CVSM-AH"), measures=GENDER),
+        left=("CVSM-A",), right=("COLA", "MSCOL", "CVSM-AH"), measures=GENDER,
+        label="CVSM-A leads in gender among systems without labels"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #ca7cf34a
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #3a73c5e8
 SHORT_CLIPS_INFORMED = (
     Claim(
         "A-drops-in-gender",
         "their relative performance to both MSCOL and CVSM-AH drops when reducing the duration of available audio",
         "clip length, figure 3",
-        left=("CVSM-A",), right=("MSCOL", "CVSM-AH"), measures=GENDER, than=dict(seconds=1.0)),
+        left=("CVSM-A",), right=("MSCOL", "CVSM-AH"), measures=GENDER, than=dict(seconds=1.0),
+        label="in gender CVSM-A loses most when clips are short"),
     Claim(
         "A-behind-in-gender-at-1s",
         "reaching a negative difference of -1.5% for 1 sec. excerpts",
         "clip length, figure 3",
         left=("MSCOL", "CVSM-AH"), right=("CVSM-A",), measures=GENDER, seconds=1.0,
-        reading="CVSM-A is behind; the size is not tested."),
+        reading="CVSM-A is behind; the size is not tested.", label="at 1 s CVSM-A is behind in gender"),
     Claim(
         "ART-leads-at-any-length",
         "CVSM-ART, is consistent throughout all clip lengths",
         "clip length, figure 3",
-        left=("CVSM-ART",), right=SHORT_AGNOSTIC, measures=GENDER + ACCURACY, seconds=EVERY),
+        left=("CVSM-ART",), right=SHORT_AGNOSTIC, measures=GENDER + ACCURACY, seconds=EVERY,
+        label="CVSM-ART leads at every clip length"),
     Claim(
         "ART-gap-larger-when-short",
         "its gap to label-agnostic models is larger for smaller-length inputs",
         "clip length, figure 3",
-        left=("CVSM-ART",), right=SHORT_AGNOSTIC, measures=ACCURACY, seconds=1.0, than=dict(seconds=None)),
+        left=("CVSM-ART",), right=SHORT_AGNOSTIC, measures=ACCURACY, seconds=1.0, than=dict(seconds=None),
+        label="the lead of CVSM-ART is larger on short clips"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #a9342426
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #a016a15a
 FEW_LABELS = (
     Claim(
         "close-with-enough-data",
         "for an adequate amount of available data the gap between CVSM-ART and the label-agnostic CVSM variants "
         "remains close",
         "low resources, figure 4",
-        left=("CVSM-A", "CVSM-AH"), right=("CVSM-ART",), measures=ACCURACY, conditions=BOTH, more_than=-CLOSE),
+        left=("CVSM-A", "CVSM-AH"), right=("CVSM-ART",), measures=ACCURACY, conditions=BOTH, more_than=-LOOSE,
+        reading="In the paper's own table CVSM-A is 5.4 points behind: so close means at most 5.5.",
+        label="with enough labels CVSM-A and -AH stay close to CVSM-ART"),
     Claim(
         "ART-leads-with-few-data",
         "CVSM-ART performs significantly better under low-resource settings",
         "low resources, figure 4",
-        left=("CVSM-ART",), right=("CVSM-A", "CVSM-AH"), measures=ACCURACY, conditions=BOTH, fraction=LEAST),
+        left=("CVSM-ART",), right=("CVSM-A", "CVSM-AH"), measures=ACCURACY, conditions=BOTH, fraction=LEAST,
+        label="with few labels CVSM-ART leads"),
     Claim(
         "MSCOL-gap-shrinks",
         "the performance gap between MSCOL and CVSM tends to decrease for smaller data percentages",
         "low resources, figure 4",
         left=("CVSM-A", "CVSM-AH"), right=("MSCOL",), measures=ACCURACY, conditions=BOTH, than=dict(fraction=LEAST),
-        need="most"),
+        need="most", label="with few labels CVSM's lead over MSCOL shrinks"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #75d9118b
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #69b3513b
 GENDER_CLUSTERS = (("gender clusters", "silhouette"), ("gender clusters", "distance_ratio"))
 ARTIST_CLUSTERS = (("artist clusters", "silhouette"), ("artist clusters", "distance_ratio"))
 
@@ -258,26 +289,29 @@ MAPS = (
         "gender-areas",
         "the male- and female- voiced clips occupy slightly more segregated areas in the T-SNE plot",
         "t-SNE, figure 5",
-        left=("CVSM-A", "CVSM-AH"), right=("COLA", "MSCOL"), measures=GENDER_CLUSTERS),
+        left=("CVSM-A", "CVSM-AH"), right=("COLA", "MSCOL"), measures=GENDER_CLUSTERS,
+        label="CVSM-A and -AH part the sexes better in the map"),
     Claim(
         "gender-areas-informed",
         "This distinction is a bit more visible for the label-informed method",
         "t-SNE, figure 5",
-        left=INFORMED, right=("CVSM-A", "CVSM-AH"), measures=GENDER_CLUSTERS),
+        left=INFORMED, right=("CVSM-A", "CVSM-AH"), measures=GENDER_CLUSTERS,
+        label="labels part the sexes better in the map"),
     Claim(
         "artist-areas-informed",
         "the models trained on artist labels achieve the best separation among different artist classes",
         "t-SNE, figure 6",
-        left=INFORMED, right=SHORT_AGNOSTIC, measures=ARTIST_CLUSTERS),
+        left=INFORMED, right=SHORT_AGNOSTIC, measures=ARTIST_CLUSTERS,
+        label="labels part the artists best in the map"),
     Claim(
         "artist-areas-AH",
         "the largest separation achieved in the case of CVSM-AH",
         "t-SNE, figure 6",
         left=("CVSM-AH",), right=("COLA", "MSCOL", "CVSM-A"), measures=ARTIST_CLUSTERS,
-        reading="Among label-agnostic systems."),
+        reading="Among label-agnostic systems.", label="without labels CVSM-AH parts the artists best"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #218e73d0
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #c73e20a7
 COMPARED = ("COLA", "MSCOL", "MERT", "COLA-ART", "CVSM-A", "CVSM-AH", "CVSM-ART")   # of figure 8 and the listening test
 
 
@@ -293,7 +327,7 @@ A_AND_OTHERS = pairs_with("CVSM-A", "COLA", "MSCOL", "COLA-ART", "CVSM-AH", "CVS
 OTHERS_WITHOUT_A = tuple(p for p in WITHOUT_MERT if p not in A_AND_OTHERS)
 ALL_BUT_A_AND_AH = tuple(p for p in PAIRS if p != pair("CVSM-A", "CVSM-AH"))
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #6cb4de28
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #775dd7da
 SHARE = (("overlap", "share"),)
 
 OVERLAP = (
@@ -302,34 +336,36 @@ OVERLAP = (
         "the highest similarity to the CVSM-ART model, … is achieved by the CVSM-AH model",
         "overlap, figure 8",
         left=pairs_with("CVSM-ART", "CVSM-AH"),
-        right=pairs_with("CVSM-ART", "MSCOL", "COLA", "MERT", "COLA-ART", "CVSM-A"), measures=SHARE, conditions=BOTH),
+        right=pairs_with("CVSM-ART", "MSCOL", "COLA", "MERT", "COLA-ART", "CVSM-A"), measures=SHARE, conditions=BOTH,
+        label="CVSM-AH answers most like CVSM-ART"),
     Claim(
         "MSCOL-next-to-ART",
         "followed by MSCOL [23]",
         "overlap, figure 8",
         left=pairs_with("CVSM-ART", "MSCOL"), right=pairs_with("CVSM-ART", "COLA", "MERT", "COLA-ART", "CVSM-A"),
-        measures=SHARE, conditions=BOTH),
+        measures=SHARE, conditions=BOTH, label="MSCOL answers next most like CVSM-ART"),
     Claim(
         "A-apart-on-mixtures",
         "CVSM-A displays a relatively small portion of recommendations that are similar to the rest of the models",
         "overlap, figure 8",
         left=OTHERS_WITHOUT_A, right=A_AND_OTHERS, measures=SHARE, pairing="mean",
-        reading="Mean share of its pairs against that of all other pairs, without MERT."),
+        reading="Mean share of its pairs against that of all other pairs, without MERT.",
+        label="on mixtures CVSM-A answers unlike the others"),
     Claim(
         "A-like-AH-on-vocals",
         "its similarity with CVSM-AH in the case of vocal input is particularly high",
         "overlap, figure 8",
         left=pairs_with("CVSM-A", "CVSM-AH"), right=ALL_BUT_A_AND_AH, measures=SHARE, conditions=("vocals",),
-        reading="Higher than for any other pair of systems."),
+        reading="Higher than for any other pair of systems.", label="on vocals CVSM-A and -AH answer most alike"),
     Claim(
         "MERT-apart",
         "MERT [32] yields the lower number of shared recommendations across all models",
         "overlap, figure 8",
         left=WITHOUT_MERT, right=WITH_MERT, measures=SHARE, conditions=BOTH, pairing="mean",
-        reading="Mean share of its pairs against that of all other pairs."),
+        reading="Mean share of its pairs against that of all other pairs.", label="MERT answers unlike all others"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #f087617e
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #489f2f2b
 LISTENERS = "needs listeners: pairwise judgements of retrieved songs (37 people in the paper)"
 
 LISTENING = (
@@ -338,34 +374,36 @@ LISTENING = (
         "models with artist identity information during pre-training appear to outperform their identity-agnostic"
         " counterparts in detecting similarity in musical mixtures",
         "listening test, figure 7",
-        left=INFORMED, right=AGNOSTIC, not_tested=LISTENERS),
+        left=INFORMED, right=AGNOSTIC, not_tested=LISTENERS, label="listeners prefer systems with labels"),
     Claim(
         "listeners-A-last",
         "CVSM-A performs the worse among all contrastively pre-trained models in modeling overall similarity",
         "listening test, figure 7",
-        left=SHORT, right=("CVSM-A",), not_tested=LISTENERS),
+        left=SHORT, right=("CVSM-A",), not_tested=LISTENERS, label="listeners put CVSM-A last"),
     Claim(
         "listeners-COLA-first",
         "COLA [19] yields the best results amongst all label-agnostic models",
         "listening test, figure 7",
-        left=("COLA",), right=AGNOSTIC, not_tested=LISTENERS),
+        left=("COLA",), right=AGNOSTIC, not_tested=LISTENERS, label="listeners put COLA first without labels"),
     Claim(
         "listeners-AH-vocal",
         "CVSM-AH outperforms all other label-agnostic models on vocal similarity",
         "listening test, figure 7",
-        left=("CVSM-AH",), right=AGNOSTIC, not_tested=LISTENERS),
+        left=("CVSM-AH",), right=AGNOSTIC, not_tested=LISTENERS, label="listeners prefer CVSM-AH for voices"),
     Claim(
         "listeners-isolated-vocals",
         "CVSM-ART among label-informed models and CVSM-AH among label-agnostic ones exhibit the best performance",
         "listening test, figure 7",
-        left=("CVSM-ART", "CVSM-AH"), right=(*INFORMED, *AGNOSTIC), conditions=("vocals",), not_tested=LISTENERS),
+        left=("CVSM-ART", "CVSM-AH"), right=(*INFORMED, *AGNOSTIC), conditions=("vocals",), not_tested=LISTENERS,
+        label="listeners prefer CVSM-ART and -AH on vocals"),
     Claim(
         "listeners-MERT-last",
         "all contrastive models achieve superior performance to MERT [32]",
         "listening test, figure 7",
-        left=(*AGNOSTIC, *INFORMED), right=("MERT",), conditions=BOTH, not_tested=LISTENERS),
+        left=(*AGNOSTIC, *INFORMED), right=("MERT",), conditions=BOTH, not_tested=LISTENERS,
+        label="listeners put MERT last"),
 )
 
-# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #0cadf064
-CLAIMS = (*IN_GENERAL, *MIXTURES_WITHOUT_LABELS, *MIXTURES, *VOCALS, *SHORT_CLIPS, *SHORT_CLIPS_INFORMED, *FEW_LABELS,
-          *MAPS, *OVERLAP, *LISTENING)
+# %% ../../../nbs/library/papers/cvsm/02_claims.ipynb #372565ac
+CLAIMS = (*IN_GENERAL, *SEPARATION, *MIXTURES_WITHOUT_LABELS, *MIXTURES, *VOCALS, *SHORT_CLIPS,
+          *SHORT_CLIPS_INFORMED, *FEW_LABELS, *MAPS, *OVERLAP, *LISTENING)

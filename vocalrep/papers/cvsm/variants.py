@@ -38,7 +38,7 @@ PAPER = Protocol(
     SamplingRules(hybrid="bernoulli", real_anchor="mixture", donors="corpus", artist_pairs="corpus",
                   remix_gains=None, scaling="recorded", pool="all"),
     ProbeProtocol(artist_epochs=200, gender_epochs=200, same_clip=False, negatives="random", eer_rule="roc",
-                  rank_base="one"),
+                  rank_base="one", crops=0, drop_connect=False, lone_excerpt=1.0),
     pooling="avg", steps=8000, halve_on_plateau=True, reduction="sum", fine_tuning_rate=None)
 
 RELEASED = Protocol(
@@ -46,7 +46,7 @@ RELEASED = Protocol(
     SamplingRules(hybrid="exact", real_anchor="remix", donors="step", artist_pairs="step",
                   remix_gains=(0.6, 0.8), scaling="unit-norm", pool="rolling"),
     ProbeProtocol(artist_epochs=100, gender_epochs=50, same_clip=True, negatives="opposite", eer_rule="step",
-                  rank_base="zero"),
+                  rank_base="zero", crops=10, drop_connect=True, lone_excerpt=0.5),
     pooling="max", steps=10_000, halve_on_plateau=False, reduction="mean", fine_tuning_rate=5e-4)
 
 PROTOCOLS = {"paper": PAPER, "released": RELEASED}

@@ -4,23 +4,25 @@
 
 # %% auto #0
 __all__ = ['SPEECH_SYSTEMS', 'BASELINES', 'WHOLE', 'CORPUS_LABELS', 'NARROW_RATE', 'NARROW', 'FULL', 'OWN_NARROW', 'FOLDS', 'DRY',
-           'MIXED', 'DRY_TO_MIXED', 'mean_mfcc', 'load_ge2e', 'load_speech_system', 'named_folders', 'other_voices',
-           'find_voices', 'fragment_similarity', 'similarity_task', 'identification_task', 'dry_and_mixed_task']
+           'MIXED', 'DRY_TO_MIXED', 'mean_mfcc', 'load_ge2e', 'load_speech_system', 'named_folders', 'voices_label',
+           'other_voices', 'find_voices', 'fragment_similarity', 'similarity_task', 'identification_task',
+           'dry_and_mixed_task']
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d12b8e37
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #354c538f
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ...data.corpora import CORPORA
 from ...data.store import Store
-from ...evaluation.metrics import normalize_embeddings
+from ...evaluation.metrics import normalisations
 from ...evaluation.probes import identify_singers
-from ...evaluation.tasks import Condition, Task, TestCorpus
+from ...evaluation.tasks import Condition, Task, TestCorpus, vocals_in_words
 from ...evaluation.trials import RankRule, read_trials, sample_trials, trial_eer, trial_mnr
 from ...evaluation.verification import verify_sources
 from ...models.encoders import Encoder, MeanMFCC
@@ -28,9 +30,10 @@ from ...models.pretrained import load_pretrained
 from ...models.speaker import load_speech
 from ...project import choose
 from ...report.paper import Baseline, Paper, open_corpus
+from ...report.scores import backend_store
 from ...report.systems import untrained
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #15f26431
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d4ff7580
 SPEECH_SYSTEMS = {"F-ResNet": "f-resnet", "H/ASP": "h-asp", "Wav2Vec-base": "wav2vec2-base", "XLSR-53": "xlsr-53"}
 
 
@@ -48,7 +51,7 @@ def load_speech_system(name: str, spec: dict, seed: int) -> Encoder:
     "One of `speaker.SPEECH` at a peak of one."
     return load_speech(name, level="peak")
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #66d18dc2
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #917555ef
 BASELINES = {
     "mean MFCC": Baseline(mean_mfcc, "nothing to train"),
     "GE2E": Baseline(load_ge2e),
@@ -56,23 +59,35 @@ BASELINES = {
     "untrained": Baseline(untrained, "nothing was trained", seeded=True),
 }
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #b54f27c8
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #da37407f
 def named_folders(text: str) -> dict[str, str]:
     "`name=folder;name=folder` (or files) as a dictionary; a name that is no corpus raises `VocalrepError`."
     pairs = (part.partition("=") for part in text.split(";") if part.strip())
     return {choose("corpus", name.strip(), CORPORA): folder.strip() for name, _, folder in pairs}
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #8a49947f
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d0ec290f
 WHOLE = ("vctk", "nus48e", "m4singer", "vocalset")
 CORPUS_LABELS = {"vctk": "VCTK", "nus48e": "NUS-48E", "m4singer": "M4Singer", "vocalset": "VocalSet",
-                 "music4all": "real voices"}
+                 "techniques": "techniques"}
 
 
-def other_voices(paper: Paper, name: str, root: str, preset: str, trials: str = "") -> TestCorpus:
+def voices_label(
+    name: str,              # of the corpus
+    root: str,              # its folder
+    store: Store,
+    voices: str = "",       # whose voices these are; none: the folder's name
+) -> str:
+    "How tables call a corpus: by its name where it is a known one, else whose voices, and where the vocals come from."
+    return CORPUS_LABELS.get(name) or f"{voices or Path(root).name}, {vocals_in_words(store)}"
+
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3d2f0680
+def other_voices(
+    paper: Paper, name: str, root: str, preset: str, trials: str = "", training: Store | None = None, voices: str = "",
+) -> TestCorpus:
     "Another corpus than that of the training, prepared as its fragments are cut."
     sound = dataclasses.replace(paper.sound, silence=None) if name in WHOLE else None
     store = open_corpus(paper, name, root, preset, sound)
-    return TestCorpus(CORPUS_LABELS.get(name, name), store, None, "out-of-domain", trials)
+    return TestCorpus(voices_label(name, root, store, voices), store, None, "out-of-domain", trials, training)
 
 
 def find_voices(
@@ -81,37 +96,40 @@ def find_voices(
     out_of_domain: str = "",          # other corpora, see `named_folders`; none: the studio's techniques
     preset: str = "laptop",
     trial_lists: str = "",            # lists of trials for some of them, "vocalset=metadata/vocalset/speaker_pairs.txt"
+    voices: str = "",                 # whose voices those without a name of their own are
 ) -> list[TestCorpus]:
     "The test singers of the training corpus, and the other corpora, each prepared at 44.1 kHz."
     others, lists = named_folders(out_of_domain) or {"techniques": ""}, named_folders(trial_lists)
     for name in lists:
         choose("corpus of a list of trials", name, others)
-    inside = TestCorpus(f"{store.about['corpus']} (test)", store, "test", "in-domain")
-    return [inside, *(other_voices(paper, name, root, preset, lists.get(name, "")) for name, root in others.items())]
+    training = backend_store(paper, store, preset)
+    inside = TestCorpus(f"{store.about['corpus']} (test)", store, "test", "in-domain", "", training)
+    return [inside, *(other_voices(paper, name, root, preset, lists.get(name, ""), training, voices)
+                      for name, root in others.items())]
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #04bd0ea1
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #a3f499c4
 NARROW_RATE = 16_000    # samples per second
 NARROW = Condition("16 kHz", "vocals", unit="fragments", seconds=4.0, through=NARROW_RATE, batch=64)
 FULL = dataclasses.replace(NARROW, name="44.1 kHz", through=None, rates=(NARROW_RATE + 1, math.inf))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #788674c1
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #9d2a4214
 def fragment_similarity(
     places: pd.DataFrame,                   # fragments, (N rows)
     vectors: np.ndarray,                    # (N, D)
     rule: RankRule,                         # what the rank of a match is measured among
     trials: int = 20_000,
     listed: pd.DataFrame | None = None,     # a list of trials; None: one is drawn
+    backends: Mapping[str, Callable] | None = None,     # further normalisations by name
 ) -> pd.DataFrame:                          # one row per normalisation and metric
     "EER and MNR of one system on one corpus (singer identity, table 3)."
     pairs = sample_trials(places, trials) if listed is None else listed
     rows = []
-    for how in ("none", "center", "zscore"):
-        x = normalize_embeddings(vectors, how)
+    for how, x in normalisations(vectors, backends):
         scores = trial_eer(places, x, pairs), trial_mnr(places, x, pairs, rule)
         rows += [dict(normalisation=how, **score) for score in scores]
     return pd.DataFrame(rows)
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #e7aca2c9
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #51cb36b0
 def _trials_of(corpus: TestCorpus, trials: int | dict[str, int]) -> dict:
     "How many trials a corpus gets, and its own list, where it has one."
     count = trials[corpus.role] if isinstance(trials, dict) else trials
@@ -124,9 +142,9 @@ def similarity_task(
 ) -> Task:
     "Singer similarity in both bands (table 3)."
     return Task("similarity", fragment_similarity, (NARROW, FULL), dict(rule=rule),
-                per_corpus=partial(_trials_of, trials=trials))
+                per_corpus=partial(_trials_of, trials=trials), context=("backends",))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #4b1c56d2
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #963e356e
 OWN_NARROW = dataclasses.replace(NARROW, rates=(0, NARROW_RATE), layers=True)
 FOLDS = {"NUS-48E": 4}          # of other corpora: 5
 
@@ -142,7 +160,7 @@ def identification_task(
     narrow = (OWN_NARROW, dataclasses.replace(NARROW, rates=FULL.rates)) if both else (OWN_NARROW,)
     return Task("identification", identify_singers, (*narrow, FULL), per_corpus=_folds_of, context=("device",))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #493beca8
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d14a5e50
 DRY = Condition("vocals", "vocals", seconds=4.0)
 MIXED = Condition("mixture", "mixture", seconds=4.0)
 DRY_TO_MIXED = Condition("vocals to mixture", "vocals", "mixture", seconds=4.0)
@@ -153,4 +171,4 @@ def dry_and_mixed_task(
 ) -> Task:
     "EER over all pairs of clips, dry, mixed, and across."
     options = dict(artists=None if artists is None else sorted(artists))
-    return Task("similarity", verify_sources, (DRY, DRY_TO_MIXED, MIXED), options, clips=True)
+    return Task("similarity", verify_sources, (DRY, DRY_TO_MIXED, MIXED), options, context=("backends",), clips=True)

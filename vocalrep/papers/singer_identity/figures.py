@@ -6,7 +6,7 @@
 __all__ = ['MFCC', 'NORMALISATIONS', 'TICK', 'BANDS', 'HEARD', 'with_rows', 'list_rows', 'our_dots', 'published_dots',
            'draw_similarity', 'draw_identification', 'family_rows', 'draw_dry_and_mixed']
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #c9dd65da
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #40b2c69c
 import dataclasses
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ import pandas as pd
 from ..registry import find_papers
 from .conditions import DRY, DRY_TO_MIXED, FULL, MIXED, NARROW
 from .paper import PAPER
+from ...evaluation.backend import LABELS
 from ...project import VocalrepError
 from ...report.plots import Mark, draw_dots, use_styles
 from ...report.published import in_published_order, metric_label, published_results
@@ -23,9 +24,9 @@ from ...report.published import in_published_order, metric_label, published_resu
 for paper in find_papers().values():        # dry and mixed: the systems of other papers too
     use_styles(paper.styles)
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #c11fb49e
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #26f84958
 MFCC = "mean MFCC"
-NORMALISATIONS = {"none": "", "center": ", centred", "zscore": ", z-scored"}
+NORMALISATIONS = {how: "" if how == "none" else f", {label}" for how, label in LABELS.items()}
 
 
 def with_rows(
@@ -37,7 +38,7 @@ def with_rows(
     suffix = kept.normalisation.map(NORMALISATIONS).where(kept.system == MFCC, "")
     return kept.assign(row=kept.system + suffix)
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #3093b448
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #7e7e181a
 def list_rows(
     table: pd.DataFrame,            # from `with_rows`
 ) -> list[str]:                     # from top to bottom
@@ -46,7 +47,7 @@ def list_rows(
     scored = table.drop_duplicates("row").groupby("system").row.agg(list)
     return [row for system in systems for row in scored.get(system, [system])]
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #60878594
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #767ddd12
 TICK = Mark("published", marker="|", edge=1.0, reference=True)
 BANDS = {
     NARROW.name: Mark("narrow band (16 kHz)", filled=False, joined=True),
@@ -57,14 +58,15 @@ BANDS = {
 
 
 def our_dots(
-    results: pd.DataFrame,      # rows of a summary about one metric
-) -> pd.DataFrame:              # what `plots.draw_dots` takes
+    results: pd.DataFrame,          # rows of a summary about one metric
+    normalisation: str = "none",    # of the embeddings
+) -> pd.DataFrame:                  # what `plots.draw_dots` takes
     "Our numbers at their rows; whiskers where there are several seeds."
-    table = with_rows(results)
+    table = with_rows(results, normalisation)
     error = (100 * table.sd).where(table.seeds > 1, np.nan)
     return table.assign(panel=table.corpus, kind=table["condition"], x=100 * table["mean"], error=error)
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #6397cb6f
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #94a2cfd2
 def published_dots(
     task: str,                  # "similarity" or "identification"
     metric: str,                # "eer", "mnr" or "accuracy"
@@ -75,42 +77,41 @@ def published_dots(
     return table.assign(panel=table.corpus, row=table.system, kind="published, " + table["condition"],
                         x=100 * table["mean"], error=np.nan)
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #6a1d1eb8
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #5b48d618
 def _titles(results: pd.DataFrame) -> dict[str, str]:
     "What stands above each corpus: its role, and how many sing."
     return {corpus: f"{corpus}\n{rows.role.iloc[0]}, {rows.artists.min():.0f} singers"
             for corpus, rows in results.groupby("corpus", sort=False)}
 
 
-def _draw_systems(results: pd.DataFrame, task: str, metric: str) -> plt.Figure:
+def _draw_systems(results: pd.DataFrame, task: str, metric: str, normalisation: str = "none") -> plt.Figure:
     "Systems as rows, corpora as panels; a line above the frameworks."
     own = results[(results.task == task) & (results.metric == metric)]
     if own.empty:
         raise VocalrepError(f"no {metric} of singer {task} among {len(results)} rows; score and summarise it first")
-    ours, titles = our_dots(own), _titles(own)
+    ours, titles = our_dots(own, normalisation), _titles(own)
     rows, label = list_rows(ours), metric_label(task, metric).partition(", ")[2]
     dots = pd.concat([published_dots(task, metric, [*titles]), ours])
-    figure = draw_dots(dots, rows, dict.fromkeys(titles, label), BANDS, titles)
-    for axis in figure.axes:
-        axis.axhline(len(rows) - len(PAPER.trained) - 0.5, color="black", lw=0.6)
-    return figure
+    frameworks = [row for row in rows if row in PAPER.trained and (dots["row"] == row).any()]
+    return draw_dots(dots, rows, dict.fromkeys(titles, label), BANDS, titles, ruled=frameworks[:1])
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #6342c57e
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #4d886820
 def draw_similarity(
-    results: pd.DataFrame,      # a summary, all normalisations
-    metric: str = "eer",        # or "mnr"
+    results: pd.DataFrame,          # a summary, all normalisations
+    metric: str = "eer",            # or "mnr"
+    normalisation: str = "none",    # of the embeddings; the published ones were compared as they are
 ) -> plt.Figure:
-    "Singer similarity of every system on every corpus (singer identity, table 3), un-normalised; lower is better."
-    return _draw_systems(results, "similarity", metric)
+    "Singer similarity of every system on every corpus (singer identity, table 3); lower is better."
+    return _draw_systems(results, "similarity", metric, normalisation)
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #2aebc390
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #cc1c0ad3
 def draw_identification(
     results: pd.DataFrame,      # a summary
 ) -> plt.Figure:
     "Accuracy of singer identification on every corpus (singer identity, table 4); higher is better."
     return _draw_systems(results, "identification", "accuracy")
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #13e21d3c
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #2ba8dab2
 HEARD = {
     DRY.name: Mark("vocals against vocals", joined=True),
     DRY_TO_MIXED.name: Mark("vocals against mixtures", marker="|", size=9, edge=2, joined=True),
@@ -130,7 +131,7 @@ def family_rows(
         families[family] = [row for system in order for row in own.row[own.system == system]]
     return families
 
-# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #3107eae4
+# %% ../../../nbs/library/papers/singer_identity/05_figures.ipynb #23b058a7
 def _known(table: pd.DataFrame, column: str) -> str:
     return ", ".join(map(str, table[column].unique()))
 

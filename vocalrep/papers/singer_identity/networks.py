@@ -216,6 +216,7 @@ MEANING = {
     "pitch_ratio": "largest shift of the median pitch",
     "batch": "pairs",
     "samples": "of a training fragment",
+    "passes": "what shares a pass through the network: all views of a batch, or each view by itself",
     "reduction": "the contrastive loss over the items",
     "negatives": "at most, per item",
     "over": "squared distances: of whole vectors, or per element (128 times smaller)",

@@ -7,19 +7,20 @@ __all__ = ['NORMALISED', 'corpus_table', 'reductions', 'order_in_words', 'eer_ta
            'floors_in_words', 'bands_in_words', 'identification_in_words', 'runs_in_words', 'caution_in_words',
            'sentences_in_words']
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #3532a467
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #35878661
 from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
 
+from ...evaluation.backend import LABELS
 from ...evaluation.tasks import TestCorpus
 from .claims import FIVE, FULL, NARROW, beside_floors
 from .paper import PAPER
 from ...report.published import beside_published, print_beside
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #0c8b11d1
-NORMALISED = {"center": "centred", "zscore": "z-scored"}
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #4669bd50
+NORMALISED = {how: label for how, label in LABELS.items() if how != "none"}
 
 
 def corpus_table(
@@ -30,12 +31,14 @@ def corpus_table(
     own = beside_published(results, PAPER, "table3").query("corpus == @label")
     tables = [print_beside(own, PAPER)]
     for how, heading in NORMALISED.items():
+        if how not in set(results.normalisation):                           # no back end was estimated
+            continue
         rows = beside_published(results, PAPER, "table3", how).query("corpus == @label and metric == 'eer'")
         rows = rows.assign(published_mean=np.nan, published_note="")        # printed once is enough
         tables.append(print_beside(rows, PAPER).rename(columns={f"here, {max(rows.preset)}": f"here, {heading}"}))
     return pd.concat(tables, axis=1)[label]
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #0b666aff
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #f9d1caed
 def reductions(
     results: pd.DataFrame,       # a summary
     by_metric: bool = True,      # name the metric
@@ -45,7 +48,7 @@ def reductions(
     about = reduced.corpus + ", " + reduced.metric if by_metric else reduced.corpus
     return "\n".join(sorted(set("† " + about + ": " + reduced.reduced))) or "nothing was reduced"
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #a44421ed
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #a1c11d07
 def order_in_words(values: pd.Series) -> str:    # system -> percent, best first
     "What follows the first: \"then A 4.2, B 5.0\"."
     return "then " + ", ".join(f"{system} {x:.1f}" for system, x in values.iloc[1:].items())
@@ -59,7 +62,7 @@ def eer_table(
     rows = results[(results.normalisation == "none") & (results.metric == "eer") & (results["condition"] == condition)]
     return 100 * rows.pivot(index="system", columns="corpus", values="mean")
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #7f9ab188
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #227abb10
 def best_in_words(
     results: pd.DataFrame,                # a summary of table 3
     voices: Iterable[TestCorpus],
@@ -78,7 +81,7 @@ def best_in_words(
             lines[-1] += f" GE2E, on the same trials, has {least:.1f} %: {stands}."
     return lines
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #98f7012e
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #d7b77d9b
 def beaten(
     rows: pd.DataFrame,    # from `claims.beside_floors`, of one corpus
 ) -> str:
@@ -101,7 +104,7 @@ def floors_in_words(
     return [f"- **Floors on {them.label}**, {condition}, beaten: {beaten(rows[rows.corpus == them.label])}."
             for them in voices for condition, rows in gains.items()]
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #124ff78a
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #2629e91c
 def bands_in_words(
     results: pd.DataFrame,                # a summary of table 3
     voices: Iterable[TestCorpus],
@@ -118,7 +121,7 @@ def bands_in_words(
         lines[-1] += limited if them.label in band_limited else "."
     return lines
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #d286f8a3
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #df542006
 def _floors_of(accuracy: pd.Series) -> str:    # system -> percent
     "How the frameworks stand to three systems that were not trained on singing."
     texts = []
@@ -146,7 +149,7 @@ def identification_in_words(
                      f"{order_in_words(order)}.{_floors_of(accuracy)}")
     return lines
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #b3fd4f6a
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #9fd55a7a
 def runs_in_words(seeds: int) -> str:
     "How many trainings there are of each framework."
     return "one run" if seeds == 1 else f"{seeds} runs"
@@ -158,7 +161,7 @@ def caution_in_words(seeds: int, preset: str) -> str:    # markdown
         "; how far another seed would move these numbers is not known."
     return f"*Each framework is {runs_in_words(seeds)} at preset {preset}{said}*"
 
-# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #563b2773
+# %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #0a4ac621
 def _sentence_in_words(row) -> str:
     "What became of one sentence."
     text = f"- *{row.claim}* (\"{row.quote}\"): **{row.verdict}**; in the paper's own table: {row.published}."
