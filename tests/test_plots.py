@@ -17,7 +17,7 @@ from vocalrep.papers.cvsm.paper import PAPER
 from vocalrep.papers.cvsm.tables import artist_distribution, published_distribution
 from vocalrep.papers.registry import find_papers
 from vocalrep.project import VocalrepError, read_json
-from vocalrep.report.plots import (STYLES, VERDICTS, Mark, draw_beside, draw_claims, draw_dots, draw_scores, look,
+from vocalrep.report.plots import (STYLES, Mark, draw_beside, draw_dots, draw_scores, look,
                                    save_figure, save_table, styled, use_styles)
 from vocalrep.report.published import beside_published, published_results
 from vocalrep.training.variants import Stage
@@ -358,17 +358,3 @@ def test_overlap():
     assert np.allclose(square[0, 1], 30) and np.ma.getmaskarray(square).tolist() == [[True, False], [False, True]]
     assert labels(figure.axes[0].get_yticklabels()) == ["COLA", "CVSM-A"]
     assert [axis.get_title() for axis in figure.axes[:2]] == ["mixture", "vocals"] and texts(figure).count("30") == 4
-
-
-# ---- claims
-
-def test_claims():
-    rows = [("a", 0.05, 0.01, 0.09, "holds"), ("b", np.nan, np.nan, np.nan, "not tested"),
-            ("c", -0.02, np.nan, np.nan, "cannot tell"), ("d", -0.2, -0.3, -0.1, "does not hold")]
-    table = pd.DataFrame(rows, columns=["claim", "effect", "low", "high", "verdict"])
-    axis = draw_claims(table).axes[0]
-    assert labels(axis.get_yticklabels()) == [*"abcd"] and [t.get_text().strip() for t in axis.texts] == ["not tested"]
-    assert dict(zip(VERDICTS, heights(axis))) == {"holds": [0], "cannot tell": [2], "does not hold": [3]}
-    low, high = axis.get_xlim()
-    assert low == -high and high > 30
-    draw_claims(table[table.verdict == "not tested"])

@@ -96,7 +96,7 @@ def test_a_run_is_not_judged_on_artists_whom_it_met(store, paper, systems, tmp_p
     write_json(run.folder / "summary.json", {**run.summary, "trained_on": met})
     with pytest.raises(VocalrepError, match="1 test artists of .* were met in the training of .*splits="):
         score_run(run, store)
-    assert len(score_run(run, store, None, per_clip=1))                              # all clips, where one asks for them
+    assert len(score_run(run, store, None, per_clip=1))                          # all clips, where one asks for them
 
 
 def test_systems_without_training(dry):

@@ -65,7 +65,8 @@ class Task:
     conditions: tuple[Condition, ...] = BOTH
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     per_corpus: Callable[[TestCorpus], dict[str, Any]] | None = None    # further options that depend on the corpus
-    context: tuple[str, ...] = ()               # of "excerpt" (seconds), "device", "backends", "crops": what it takes
+    context: tuple[str, ...] = ()               # what it takes, of "excerpt" (seconds), "device", "backends", "crops",
+                                                # and "left_out" (to score without each artist too)
     clips: bool = False                         # it is given the mean of each clip instead of its excerpts
     splits: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)    # a split -> those it looks at
     needs: str = ""                             # a column of the segments without which it has no answer

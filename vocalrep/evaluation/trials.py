@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRIAL_COLUMNS', 'read_trials', 'write_trials', 'check_fragments', 'sample_trials', 'trial_scores', 'trial_eer',
-           'RankRule', 'draw_candidates', 'trial_mnr']
+           'RankRule', 'draw_candidates', 'trial_mnr', 'scores_without_singers']
 
 # %% ../../nbs/library/evaluation/08_trials.ipynb #5cd17e75
 import dataclasses
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .folds import notes_that_apply
+from .jackknife import deal_artists, eer_without
 from .metrics import check_artists, equal_error_rate, unit_rows
 from ..project import VocalrepError, choose, writing
 
@@ -272,3 +273,25 @@ def trial_mnr(
                               f"{C} of {wanted} candidates": C < wanted})
     score = _score(fragments, np.append(queries, candidates[:, 0]), "mnr", rank.mean() / C, K)
     return {**score, "reduced": "; ".join(notes)}
+
+# %% ../../nbs/library/evaluation/08_trials.ipynb #b5db3c68
+def scores_without_singers(
+    fragments: pd.DataFrame,
+    vectors: np.ndarray,                      # (N, D)
+    trials: pd.DataFrame,
+    rule: RankRule,
+    seed: int = 123,
+) -> tuple[list[str], dict[str, np.ndarray]]:  # singers (or groups of them), and eer and mnr without each
+    "Error rate over the trials, and rank among the candidates, without each singer."
+    names, group = deal_artists(fragments.artist)
+    scores, pairs = trial_scores(fragments, vectors, trials), group[_rows_of(fragments, trials)]
+    unit = _unit(fragments, vectors)
+    queries, candidates = draw_candidates(fragments, trials, rule, seed)
+    similarity = np.stack([unit[rows] @ unit[query] for query, rows in zip(queries, candidates)])     # (K, C)
+    ahead = (similarity > similarity[:, :1]) + 0.5 * (similarity == similarity[:, :1])
+    ranks = []
+    for g in range(len(names)):
+        kept, asked = group[candidates] != g, group[queries] != g
+        others = kept[:, 1:].sum(1) + 1                                                   # and the match
+        ranks.append((((ahead * kept)[:, 1:].sum(1) / others)[asked]).mean() if asked.any() else np.nan)
+    return names, dict(eer=eer_without(scores, trials.label.to_numpy() == 1, pairs, len(names)), mnr=np.array(ranks))

@@ -16,6 +16,7 @@ import pandas as pd
 from ..data.store import Store
 from .embedding import embed_clips, excerpt_places
 from .folds import Excerpts, arrange, draw_artists, notes_that_apply
+from .jackknife import deal_artists, left_out_rows, trials_without
 from .metrics import (
     NORMALISATIONS, check_artists, equal_error_rate, mean_normalized_rank, normalisations, pairwise_scores,
     resampled_error_rates, unit_rows)
@@ -223,20 +224,26 @@ def similarity_trials(
     rule: TrialRule,
     seed: int = 72,
     backends: Mapping[str, Callable] | None = None,     # further normalisations of the clips by name
+    left_out: bool = False,                             # also without each artist: rows more, named in `left_out`
 ) -> pd.DataFrame:          # columns metric, normalisation, repetition (the trial), value, artists, clips, reduced
     "Artist similarity by cosine, in trials of one pair per artist (CVSM, section IV-B)."
     data, rows = arrange(places, vectors), []
     pairs = draw_pairs(data, rule, seed)
     if pairs is None:
         return _no_trials(data, (*NORMALISATIONS, *(backends or {})))
+    names, group = deal_artists(data.clips.artist)
     for how, means in normalisations(_clip_vectors(data), backends):
         unit = unit_rows(means)                                                          # (clips, D)
         for trial, (first, second, negative) in enumerate(zip(*pairs)):
             scores = _trial_scores(unit[first] @ unit[second].T, negative, rule)
             rows += [dict(metric=metric, normalisation=how, repetition=trial, value=value, clips=len({*first, *second}))
                      for metric, value in scores.items()]
+        if left_out:
+            without = trials_without(unit, *pairs, group, len(names))
+            rows += left_out_rows(names, without, normalisation=how, clips=len(group))
     N, itself = pairs[0].shape[1], (pairs[0] == pairs[1]).mean()
     notes = notes_that_apply({f"{N} of {rule.artists} artists": N < rule.artists,
                               f"{itself:.0%} of the pairs are one clip with itself": itself > 0.05})
     columns = ["metric", "normalisation", "repetition", "value", "artists", "clips", "reduced"]
-    return pd.DataFrame(rows).assign(artists=N, reduced="; ".join(notes))[columns]
+    columns += ["left_out"] if left_out else []
+    return pd.DataFrame(rows).assign(artists=N, reduced="; ".join(notes))[columns].fillna(dict(left_out=""))

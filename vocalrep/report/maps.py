@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.clusters import START, cluster_scores, labelled_clips, map_clips
-from ..evaluation.retrieval import retrieval_overlap
+from ..evaluation.jackknife import average_left_out, clusters_without, deal_artists, left_out_rows
+from ..evaluation.retrieval import nearest_clips, retrieval_overlap
 from ..evaluation.tasks import BOTH, MIXTURE, Condition, TestCorpus
 from .comparisons import pair
 from .scores import cached_file, clip_embeddings, kept_table, score_table
@@ -51,6 +52,16 @@ def map_systems(
         tables.append(points.assign(system=system.name, seed=system.seed))
     return pd.concat(tables, ignore_index=True)[["system", "seed", "repetition", "clip", "label", "x", "y"]]
 
+# %% ../../nbs/library/report/08_maps.ipynb #afe0a36f
+def _without_artists(clips: pd.DataFrame, label: str, spaces: dict[str, list[np.ndarray]]) -> list[dict]:
+    "The cluster scores without each artist, a mean over layouts: task -> points (N, D) of each."
+    names, group = deal_artists(clips.artist)
+    rows = []
+    for task, layouts in spaces.items():
+        draws = [clusters_without(x, clips[label].to_numpy(), group, len(names)) for x in layouts]
+        rows += left_out_rows(names, average_left_out(draws), task=task) if draws else []
+    return rows
+
 # %% ../../nbs/library/report/08_maps.ipynb #edd8c1c1
 def _cluster_rows(task: str, repetition: int, x: np.ndarray, labels: Iterable) -> list[dict]:
     "The cluster scores of one set of points, a row a score."
@@ -65,6 +76,7 @@ def cluster_systems(
     points: pd.DataFrame,            # from `map_systems`, for the same systems and label
     condition: Condition = MIXTURE,
     device: str = "auto",
+    left_out: bool = False,          # also without each artist; maps stay as they are
 ) -> pd.DataFrame:                   # scores.SCORE_COLUMNS
     "Cluster scores of every system, in its embedding space and in each of its maps."
     tables = []
@@ -74,17 +86,35 @@ def cluster_systems(
         own = points[(points.system == system.name) & (points.seed == system.seed)]
         for repetition, layout in own.groupby("repetition"):
             rows += _cluster_rows(f"{label} clusters", repetition, layout[["x", "y"]].to_numpy(), layout.label)
+        if left_out:
+            spaces = {f"{label} clusters, embedding": [vectors], f"{label} clusters": [
+                layout[["x", "y"]].to_numpy() for _, layout in own.groupby("repetition")]}
+            rows += _without_artists(clips, label, spaces)
         tables.append(score_table(pd.DataFrame(rows), system=system.name, seed=system.seed, role=corpus.role,
                                   trained_on=system.trained_on, corpus=corpus.label, condition=condition.name))
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/library/report/08_maps.ipynb #d75cdb23
-def _overlap(systems: list[System], corpus: TestCorpus, condition: Condition, device: str) -> pd.DataFrame:
-    "Shares of one condition and seed: columns system, other, share, queries."
-    vectors = {s.name: clip_embeddings(s, corpus.store, condition, corpus.split, device)[1] for s in systems}
-    square = retrieval_overlap(vectors).rename_axis("system")
-    shares = square.melt(var_name="other", value_name="share", ignore_index=False).reset_index()
-    return shares.assign(queries=len(next(iter(vectors.values()))))
+def _stacked(square: pd.DataFrame, **about) -> pd.DataFrame:      # columns system, other, share, and what it is about
+    "A square of shares as rows."
+    shares = square.rename_axis("system").melt(var_name="other", value_name="share", ignore_index=False)
+    return shares.reset_index().assign(**about)
+
+
+def _overlap(
+    systems: list[System], corpus: TestCorpus, condition: Condition, device: str, left_out: bool,
+) -> pd.DataFrame:
+    "Shares of one condition and seed: columns system, other, share, queries, left_out."
+    clips = {s.name: clip_embeddings(s, corpus.store, condition, corpus.split, device) for s in systems}
+    vectors = {name: own for name, (_, own) in clips.items()}
+    tables = [_stacked(retrieval_overlap(vectors), left_out="")]
+    if left_out:
+        names, group = deal_artists(next(iter(clips.values()))[0].artist)
+        answers = np.stack([nearest_clips(own) for own in vectors.values()])               # (systems, Q)
+        agree = answers[:, None] == answers[None]
+        tables += [_stacked(pd.DataFrame(agree[..., group != g].mean(-1), list(vectors), list(vectors)), left_out=name)
+                   for g, name in enumerate(names)]
+    return pd.concat(tables).assign(queries=len(next(iter(vectors.values()))))
 
 
 def overlap_systems(
@@ -92,7 +122,8 @@ def overlap_systems(
     corpus: TestCorpus,
     conditions: Iterable[Condition] = BOTH,
     device: str = "auto",
-) -> pd.DataFrame:                   # columns condition, seed, system, other, share, queries
+    left_out: bool = False,          # also without the queries of each artist
+) -> pd.DataFrame:                   # columns condition, seed, system, other, share, queries, left_out
     "Share of the clips for which two systems name the same nearest clip (CVSM, figure 8)."
     systems = [s for s in systems if s.make]
     seeds = sorted({s.seed for s in systems if s.trained_on}) or [0]
@@ -100,10 +131,10 @@ def overlap_systems(
     for condition in conditions:
         for seed in seeds:
             chosen = [s for s in systems if not s.trained_on or s.seed == seed]
-            shares = _overlap(chosen, corpus, condition, device)
+            shares = _overlap(chosen, corpus, condition, device, left_out)
             tables.append(shares.assign(condition=condition.name, seed=seed))
     table = pd.concat(tables, ignore_index=True)
-    return table[["condition", "seed", "system", "other", "share", "queries"]]
+    return table[["condition", "seed", "system", "other", "share", "queries", "left_out"]]
 
 # %% ../../nbs/library/report/08_maps.ipynb #be842174
 def overlap_scores(
@@ -113,6 +144,6 @@ def overlap_scores(
     "Overlaps as scores of pairs of systems."
     pairs = overlap[overlap.system < overlap.other]
     names = [pair(a, b) for a, b in zip(pairs.system, pairs.other)]
-    rows = pairs[["condition", "seed"]].assign(system=names, value=pairs.share, clips=pairs.queries)
+    rows = pairs[["condition", "seed", "left_out"]].assign(system=names, value=pairs.share, clips=pairs.queries)
     return score_table(rows.reset_index(drop=True), task="overlap", metric="share", trained_on="", corpus=corpus.label,
                        role=corpus.role)

@@ -216,14 +216,16 @@ def crops_of(
 
 # %% ../../nbs/library/report/03_scores.ipynb #20fe04d0
 SCORE_COLUMNS = ("system", "seed", "trained_on", "corpus", "role", "condition", "task", "metric", "normalisation",
-                 "probe", "seconds", "fraction", "repetition", "value", "artists", "clips", "trials", "reduced")
-DEFAULTS = dict(normalisation="none", probe="", seconds=np.nan, fraction=1.0, repetition=0, artists=0, clips=0,
-                trials=0, reduced="")
+                 "probe", "seconds", "fraction", "repetition", "left_out", "value", "artists", "clips", "trials",
+                 "reduced")
+DEFAULTS = dict(normalisation="none", probe="", seconds=np.nan, fraction=1.0, repetition=0, left_out="", artists=0,
+                clips=0, trials=0, reduced="")
 
 
 def score_table(table: pd.DataFrame, **about: Any) -> pd.DataFrame:   # SCORE_COLUMNS
     "A task's rows as rows of the one score table."
     filled = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table}, **about)
+    filled = filled.fillna({name: value for name, value in DEFAULTS.items() if name != "seconds"})
     return filled.astype(dict(seconds=float, fraction=float, value=float))[list(SCORE_COLUMNS)]
 
 # %% ../../nbs/library/report/03_scores.ipynb #a7eac22b
@@ -234,13 +236,15 @@ def score(
     options, heard = task.options_for(corpus), dataclasses.asdict(condition)
     training = corpus.training if "backends" in task.context else None
     behind = dict(training=training.identity, shrinkage=SHRINKAGE) if training else {}
+    behind |= dict(left_out=True) if "left_out" in task.context else {}
     file = cached_file("scores", corpus.store, system, f"{condition.name}-{task.name}", ".parquet",
                        split=corpus.split, condition=heard, options=options, clips=task.clips, **behind)
 
     def compute() -> pd.DataFrame:
         places, vectors, against = material(system, corpus, task, condition, device)
         backends = backends_of(system, training, condition, device) if training else {}
-        context = dict(excerpt=condition.seconds or system.seconds, device=pick_device(device), backends=backends)
+        context = dict(excerpt=condition.seconds or system.seconds, device=pick_device(device), backends=backends,
+                       left_out=True)
         if "crops" in task.context:
             context["crops"] = crops_of(system, corpus, task, condition, device)
         given = {name: context[name] for name in task.context}
@@ -267,6 +271,7 @@ def evaluate(
     tasks: Iterable[Task],
     device: str = "auto",
     progress: bool = True,
+    left_out: bool = False,        # also the scores without each artist, which intervals are made of
 ) -> pd.DataFrame:                 # SCORE_COLUMNS
     "Every system through every task on every corpus; each score is computed once and kept."
     from tqdm import tqdm
@@ -277,7 +282,8 @@ def evaluate(
                             for s in systems)
         raise VocalrepError(f"no system can be scored here ({reasons}); give systems that can be run, or other tasks")
     bar = tqdm(work, desc="scoring", unit="score", disable=not progress)
-    return pd.concat([score(*job, device) for job in bar], ignore_index=True)
+    table = pd.concat([score(*job, device) for job in bar], ignore_index=True)
+    return table if left_out else table[table.left_out == ""].reset_index(drop=True)
 
 # %% ../../nbs/library/report/03_scores.ipynb #e5d5e859
 SUMMARY_KEYS = ["system", "corpus", "role", "condition", "task", "metric", "normalisation", "probe", "seconds",
@@ -295,6 +301,7 @@ def summarise(
     preset: str = "",
 ) -> pd.DataFrame:              # paper, item, SUMMARY_KEYS, mean, sd, n, seeds, artists, clips, trials, reduced, preset
     "Mean and population standard deviation over the repetitions of all seeds; mixed trainings raise `VocalrepError`."
+    scores = scores[scores.left_out == ""] if "left_out" in scores else scores
     origins = scores.groupby("system").trained_on.unique()
     if (mixed := origins[origins.map(len) > 1]).size:
         trained = " and on ".join(mixed.iloc[0])

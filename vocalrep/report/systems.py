@@ -127,8 +127,8 @@ def check_strangers(run: Run, store: Store, split: str | None) -> None:
     met = met_in_training(run.summary.get("trained_on"), store, split) if split in ("valid", "test") else []
     if met:
         raise VocalrepError(f"{len(met)} {split} artists of {store.folder} were met in the training of {run.folder} "
-                            f"({', '.join(met[:3])}{', ...' if len(met) > 3 else ''}); score it on the store that it was "
-                            "trained on, or give this one the same splits (splits=...)")
+                            f"({', '.join(met[:3])}{', ...' if len(met) > 3 else ''}); score it on the store that it "
+                            "was trained on, or give this one the same splits (splits=...)")
 
 # %% ../../nbs/library/report/02_systems.ipynb #c3ca43d6
 def score_run(

@@ -59,17 +59,18 @@ def artist_task(
 ) -> Task:
     "Artist identification under one protocol."
     options = dict(protocol=protocol.probes, probe=probe, seconds=seconds, fractions=fractions)
-    return Task(name, identify_artists, BOTH, options, context=("excerpt", "device", "crops"))
+    return Task(name, identify_artists, BOTH, options, context=("excerpt", "device", "crops", "left_out"))
 
 # %% ../../../nbs/library/papers/cvsm/03_paper.ipynb #14ba4f5d
 def tasks(protocol: Protocol) -> dict[str, Task]:
     "What the tables and figures ask, by name."
     gender = dict(protocol=protocol.probes, probe="linear", seconds=CLIP_LENGTHS)
     return {
-        "gender": Task("gender", identify_gender, BOTH, gender, context=("excerpt", "device", "crops"),
+        "gender": Task("gender", identify_gender, BOTH, gender, context=("excerpt", "device", "crops", "left_out"),
                        splits={"test": ("valid", "test")}, needs="gender"),
         "artist": artist_task(protocol, seconds=CLIP_LENGTHS),
-        "similarity": Task("similarity", similarity_trials, BOTH, dict(rule=trial_rule(protocol)), context=BEHIND),
+        "similarity": Task("similarity", similarity_trials, BOTH, dict(rule=trial_rule(protocol)),
+                           context=(*BEHIND, "left_out")),
         "artist, exact": artist_task(protocol, probe="exact"),
         "few labels": artist_task(protocol, fractions=FRACTIONS),
         "few labels, smoke": artist_task(protocol, fractions=(0.5,)),

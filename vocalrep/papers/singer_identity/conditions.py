@@ -21,9 +21,11 @@ import pandas as pd
 from ...data.corpora import CORPORA
 from ...data.store import Store
 from ...evaluation.metrics import normalisations
+from ...evaluation.jackknife import left_out_rows
 from ...evaluation.probes import identify_singers
 from ...evaluation.tasks import Condition, Task, TestCorpus, vocals_in_words
-from ...evaluation.trials import RankRule, read_trials, sample_trials, trial_eer, trial_mnr
+from ...evaluation.trials import (
+    RankRule, read_trials, sample_trials, scores_without_singers, trial_eer, trial_mnr)
 from ...evaluation.verification import verify_sources
 from ...models.encoders import Encoder, MeanMFCC
 from ...models.pretrained import load_pretrained
@@ -120,6 +122,7 @@ def fragment_similarity(
     trials: int = 20_000,
     listed: pd.DataFrame | None = None,     # a list of trials; None: one is drawn
     backends: Mapping[str, Callable] | None = None,     # further normalisations by name
+    left_out: bool = False,                 # also without each singer: rows more, named in a column `left_out`
 ) -> pd.DataFrame:                          # one row per normalisation and metric
     "EER and MNR of one system on one corpus (singer identity, table 3)."
     pairs = sample_trials(places, trials) if listed is None else listed
@@ -127,6 +130,8 @@ def fragment_similarity(
     for how, x in normalisations(vectors, backends):
         scores = trial_eer(places, x, pairs), trial_mnr(places, x, pairs, rule)
         rows += [dict(normalisation=how, **score) for score in scores]
+        if left_out:
+            rows += left_out_rows(*scores_without_singers(places, x, pairs, rule), normalisation=how)
     return pd.DataFrame(rows)
 
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #51cb36b0
@@ -142,7 +147,7 @@ def similarity_task(
 ) -> Task:
     "Singer similarity in both bands (table 3)."
     return Task("similarity", fragment_similarity, (NARROW, FULL), dict(rule=rule),
-                per_corpus=partial(_trials_of, trials=trials), context=("backends",))
+                per_corpus=partial(_trials_of, trials=trials), context=("backends", "left_out"))
 
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #963e356e
 OWN_NARROW = dataclasses.replace(NARROW, rates=(0, NARROW_RATE), layers=True)
@@ -158,7 +163,8 @@ def identification_task(
 ) -> Task:
     "Singer identification by a linear layer (table 4)."
     narrow = (OWN_NARROW, dataclasses.replace(NARROW, rates=FULL.rates)) if both else (OWN_NARROW,)
-    return Task("identification", identify_singers, (*narrow, FULL), per_corpus=_folds_of, context=("device",))
+    return Task("identification", identify_singers, (*narrow, FULL), per_corpus=_folds_of,
+                context=("device", "left_out"))
 
 # %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d14a5e50
 DRY = Condition("vocals", "vocals", seconds=4.0)

@@ -164,18 +164,21 @@ def caution_in_words(seeds: int, preset: str) -> str:    # markdown
 # %% ../../../nbs/library/papers/singer_identity/09_tables.ipynb #0a4ac621
 def _sentence_in_words(row) -> str:
     "What became of one sentence."
-    text = f"- *{row.claim}* (\"{row.quote}\"): **{row.verdict}**; in the paper's own table: {row.published}."
+    text = f"- *{row.claim}* (\"{row.quote}\"): **{row.verdict}**"
+    text += f", decided by {row.shown}: {row.words}." if row.words else "."
+    text += f" By the means alone it {row.counted}; in the paper's own table it {row.published}."
     if row.numbers:
         text += f" Leads from {100 * row.least:+.1f} to {100 * row.most:+.1f} points. {row.numbers}."
     return f"{text} Missing here: {row.missing}." if row.missing else text
 
 
 def sentences_in_words(
-    judged: pd.DataFrame,    # from `claims.judge_in_words`
+    judged: pd.DataFrame,    # from `sentences.judge_in_words`
     seeds: int,
     scores: str,             # what is in percent: "EER and MNR"
 ) -> str:                    # markdown
     "What became of the paper's sentences, a line each."
     lines = [_sentence_in_words(row) for row in judged.itertuples()]
-    return (f"Here ({runs_in_words(seeds)} of each framework), {scores} in percent; a lead of a tenth of a point "
-            "counts like one of ten points, so the smallest and the largest lead are given:\n\n" + "\n".join(lines))
+    return (f"Here ({runs_in_words(seeds)} of each framework), {scores} in percent. A verdict rests on intervals over "
+            "singers and trainings; what is counted by the means alone takes a lead of a tenth of a point like one of "
+            "ten points:\n\n" + "\n".join(lines))
