@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -10,6 +11,7 @@ def _one_thread_and_a_home(tmp_path_factory):
     "Every test computes on one thread and writes below a temporary folder."
     import torch
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # which a shell in the background lets be ignored
     os.environ["VOCALREP_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 

@@ -282,7 +282,7 @@ def test_probes_are_trained_as_the_protocol_says(task, loss, epochs, items, monk
     import pandas as pd
     asked = []
     monkeypatch.setattr(probes, "identification_scores",
-                        lambda *args: asked.append(args[4]) or pd.DataFrame(dict(reduced=[""])))
+                        lambda *args, **more: asked.append(args[4]) or pd.DataFrame(dict(reduced=[""])))
     rows = [dict(clip=f"{a:02d}-{c}", artist=f"{a:02d}", gender="fm"[a % 2], row=c, offset=k)
             for a in range(24) for c in range(4) for k in range(5)]
     identify = dict(artist=probes.identify_artists, gender=probes.identify_gender)[task]
