@@ -64,4 +64,4 @@ book: .venv/installed
 	@echo "open _book/index.html"
 
 clean:
-	rm -rf build _book runs stores embeddings maps scores reproductions .pytest_cache
+	rm -rf build _book runs stores embeddings maps scores backends reproductions .pytest_cache
