@@ -6,7 +6,7 @@
 __all__ = ['DRAWN', 'MOST_RESAMPLED', 'artist_similarity', 'draw_counts', 'resampled_rows', 'all_pairs', 'compare_encoders',
            'verify_sources', 'TrialRule', 'draw_pairs', 'similarity_trials']
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #b48f61f6
+# %% ../../nbs/library/evaluation/07_verification.ipynb #e1dfab40
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
@@ -18,12 +18,12 @@ from .embedding import embed_clips, excerpt_places
 from .folds import Excerpts, arrange, draw_artists, notes_that_apply
 from .jackknife import deal_artists, left_out_rows, trials_without
 from .metrics import (
-    NORMALISATIONS, check_artists, equal_error_rate, mean_normalized_rank, normalisations, pairwise_scores,
-    resampled_error_rates, unit_rows)
+    NORMALISATIONS, check_artists, equal_error_rate, mean_normalized_rank, mean_rank_of_pairs, normalisations,
+    pairwise_error_rate, resampled_error_rates, unit_rows)
 from ..models.encoders import Encoder
 from ..project import VocalrepError, choose
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #9412dd0b
+# %% ../../nbs/library/evaluation/07_verification.ipynb #64790891
 def _pairs_of_artists(artists: np.ndarray, trials: int, seed: int) -> np.ndarray:   # (trials, artists, 2) rows
     "Two different clips of every artist that has two, anew in each trial."
     rng = np.random.default_rng(seed)
@@ -40,18 +40,17 @@ def artist_similarity(
 ) -> dict[str, float]:         # eer and mnr in [0, 1], and how many artists and clips they rest on
     "EER of cosines over all pairs, MNR over one pair per artist; NaN where only one artist has two clips."
     artists = check_artists(artists)
-    positive, negative = pairwise_scores(embeddings, artists)
-    if not len(positive) or not len(negative):
+    eer = pairwise_error_rate(embeddings, artists)
+    if np.isnan(eer):
         raise VocalrepError("artist similarity needs two artists with two clips, found "
                             f"{len(set(artists))} artists and {len(artists)} clips with vocals; use a larger split")
-    unit = unit_rows(embeddings)
+    unit, mnr = unit_rows(embeddings), np.nan
     pairs = _pairs_of_artists(artists, trials, seed)
-    eer, mnr = equal_error_rate(positive, negative), np.nan
     if pairs.shape[1] > 1:                               # the only candidate would always be the first
-        mnr = np.mean([mean_normalized_rank(unit[a] @ unit[b].T) for a, b in np.moveaxis(pairs, 2, 1)])
+        mnr = np.mean([mean_rank_of_pairs(unit[a], unit[b]) for a, b in np.moveaxis(pairs, 2, 1)])
     return dict(eer=eer, mnr=float(mnr), artists=len(set(artists)), clips=len(artists))
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #25ff9dc9
+# %% ../../nbs/library/evaluation/07_verification.ipynb #a25146a4
 DRAWN = "eer of drawn artists"     # a metric: each repetition is a draw
 MOST_RESAMPLED = 3000              # clips; of more, all pairs are no longer kept and sorted
 
@@ -76,7 +75,7 @@ def resampled_rows(
     rates = resampled_error_rates(embeddings, artists, draw_counts(len(set(artists)), resamples, seed))
     return [dict(metric=DRAWN, repetition=k, value=value) for k, value in enumerate(rates)]
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #97e193fa
+# %% ../../nbs/library/evaluation/07_verification.ipynb #231d28ae
 def all_pairs(
     clips: pd.DataFrame,       # (N rows), column artist
     vectors: np.ndarray,       # (N, D)
@@ -94,7 +93,7 @@ def all_pairs(
         rows += [dict(about, **row) for row in resampled_rows(x, artists, resamples, seed)]
     return pd.DataFrame(rows)[["normalisation", "metric", "repetition", "value", "artists", "clips"]]
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #5c246eeb
+# %% ../../nbs/library/evaluation/07_verification.ipynb #2cc7ca40
 def compare_encoders(
     store: Store,
     encoders: dict[str, Encoder],              # by the name that the table gives them
@@ -117,7 +116,7 @@ def compare_encoders(
     columns = ["system", "condition", "normalisation", "eer", "mnr", "artists", "clips"]
     return table.loc[order].reset_index()[columns].rename_axis(columns=None)
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #706ef2da
+# %% ../../nbs/library/evaluation/07_verification.ipynb #c0dc1c38
 def verify_sources(
     clips: pd.DataFrame,                      # (N rows), column artist
     vectors: np.ndarray,                      # (N, D), of one source
@@ -127,19 +126,18 @@ def verify_sources(
 ) -> pd.DataFrame:                            # columns normalisation, metric, value, artists, clips
     "EER over all pairs of two clips, one heard in one source, the other in another; for each normalisation."
     keep = np.ones(len(clips), bool) if artists is None else clips.artist.isin(set(artists)).to_numpy()
-    artist = check_artists(clips.artist[keep])
-    other, same = ~np.eye(len(artist), dtype=bool), artist[:, None] == artist
-    if not (same & other).any() or same.all():
-        raise VocalrepError(f"pairs need two artists with two clips, found {len(set(artist))} artists and "
+    artist = pd.Series(check_artists(clips.artist[keep]))
+    clips_of = artist.value_counts()
+    if len(clips_of) < 2 or clips_of.max() < 2:
+        raise VocalrepError(f"pairs need two artists with two clips, found {len(clips_of)} artists and "
                             f"{len(artist)} clips with vocals; use a larger corpus")
     sides, rows = [vectors[keep], (vectors if against is None else against)[keep]], []
     for (how, first), (_, second) in zip(*(normalisations(side, backends) for side in sides)):
-        score = unit_rows(first) @ unit_rows(second).T                                    # (N, N)
-        eer = equal_error_rate(score[same & other], score[~same])
-        rows.append(dict(normalisation=how, metric="eer", value=eer, artists=len(set(artist)), clips=len(artist)))
+        eer = pairwise_error_rate(first, artist, against=second)
+        rows.append(dict(normalisation=how, metric="eer", value=eer, artists=len(clips_of), clips=len(artist)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #1dd0b696
+# %% ../../nbs/library/evaluation/07_verification.ipynb #2ef9863e
 @dataclasses.dataclass(frozen=True)
 class TrialRule:
     "How trials of artist similarity are drawn and scored (CVSM, section IV-B, and its released code)."
@@ -150,7 +148,7 @@ class TrialRule:
     eer_rule: str       # "roc" or "step", see `equal_error_rate`
     rank_base: str      # "one" or "zero", see `mean_normalized_rank`
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #6295b675
+# %% ../../nbs/library/evaluation/07_verification.ipynb #84394eaf
 @dataclasses.dataclass(frozen=True)
 class _Segments:
     "Segments artist after artist, clip after clip."
@@ -171,7 +169,7 @@ def _segments_by_artist(data: Excerpts) -> _Segments:
     starts = np.flatnonzero(np.append(True, changes[1:]))
     return _Segments(clip, np.cumsum(count) - count, count, starts[number], np.bincount(number)[number])
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #695acb35
+# %% ../../nbs/library/evaluation/07_verification.ipynb #4d54abd9
 def draw_pairs(
     data: Excerpts,
     rule: TrialRule,
@@ -196,7 +194,7 @@ def draw_pairs(
     shift = N // 2 if rule.negatives == "opposite" else rng.integers(1, N, chosen.shape)
     return s.clip[first], s.clip[second], (np.arange(N) + shift) % N + np.zeros_like(chosen)
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #e602a3fe
+# %% ../../nbs/library/evaluation/07_verification.ipynb #ca40acf7
 def _clip_vectors(data: Excerpts) -> np.ndarray:   # (clips, D) float64
     "The mean over the excerpts of each clip."
     begins = np.flatnonzero(np.append(True, data.clip[1:] != data.clip[:-1]))
@@ -217,7 +215,7 @@ def _no_trials(data: Excerpts, ways: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame([dict(metric=metric, normalisation=how, **about)
                          for how in ways for metric in ("eer", "mnr")])
 
-# %% ../../nbs/library/evaluation/07_verification.ipynb #2de226b3
+# %% ../../nbs/library/evaluation/07_verification.ipynb #bccefa31
 def similarity_trials(
     places: pd.DataFrame,
     vectors: np.ndarray,                                # (N, D), one per place
