@@ -8,7 +8,8 @@ from vocalrep.evaluation.classifiers import fit_exact
 from vocalrep.evaluation.jackknife import deal_artists
 from vocalrep.evaluation.metrics import classification_scores
 from vocalrep.evaluation.probes import identify_artists
-from vocalrep.evaluation.trials import RankRule, sample_trials, scores_without_singers, trial_eer, trial_mnr
+from vocalrep.evaluation.trials import (
+    RankRule, draw_candidates, sample_trials, scores_without_singers, trial_eer, trial_mnr)
 from vocalrep.evaluation.verification import TrialRule, similarity_trials
 from vocalrep.papers.cvsm.paper import PAPER
 
@@ -61,12 +62,13 @@ def test_probes(voices):
 def test_lists_of_trials(voices):
     places, x = voices
     fragments = places.assign(name=places.artist + "/" + places.row.map("{:03d}".format))
-    trials, rule = sample_trials(fragments, 400), RankRule("trials", 20, "singer", 100)
-    names, found = scores_without_singers(fragments, x, trials, rule)
+    trials = sample_trials(fragments, 400)
+    queries = draw_candidates(fragments, trials, RankRule("trials", 20, "singer", 100))
+    names, found = scores_without_singers(fragments, x, trials, queries)
     singer = fragments.set_index("name").artist
     kept = (singer[trials["first"]].to_numpy() != names[2]) & (singer[trials["second"]].to_numpy() != names[2])
     assert found["eer"][2] == pytest.approx(trial_eer(fragments, x, trials[kept].reset_index(drop=True))["value"])
-    assert found["mnr"].mean() == pytest.approx(trial_mnr(fragments, x, trials, rule)["value"], abs=0.02)
+    assert found["mnr"].mean() == pytest.approx(trial_mnr(fragments, x, queries)["value"], abs=0.02)
 
 
 def test_cvsm_and_singer_identity_ask_for_them():

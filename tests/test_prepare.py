@@ -1,12 +1,6 @@
-"Preparing: bad files, kills, foreign folders; plain mixtures, four stems, other segments; what clips know survives."
-import hashlib
+"Preparing: bad files, foreign folders; plain mixtures, four stems, other segments; what clips know survives."
 import json
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -141,42 +135,7 @@ def test_folders_of_stores_tell_apart_what_differs(tmp_path):
     assert store_folder("techniques", "", "smoke", DRY).name == "techniques-smoke-vocals-44100"
 
 
-# ---- kills, and earlier stores ----
-
-def _content(folder):
-    "File name -> hash."
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def _start(folder):
-    "Prepare songs in a process of its own."
-    program = ("import sys; from vocalrep.data.corpora import studio_corpus; from vocalrep.data.prepare import prepare;"
-               "prepare(studio_corpus(artists=10, clips=4, seconds=5.0), sys.argv[1], workers=2, progress=False)")
-    return subprocess.Popen([sys.executable, "-c", program, folder], start_new_session=True, stderr=subprocess.DEVNULL)
-
-
-def _kill_after_another_chunk(folder, pause):
-    "Prepare until one more chunk is finished, and a little longer; then kill. Whether there was something to kill."
-    finished = len(list(folder.glob("shards/?????.parquet")))
-    process = _start(folder)
-    while process.poll() is None and len(list(folder.glob("shards/?????.parquet"))) == finished:
-        time.sleep(0.02)
-    time.sleep(pause)
-    if process.poll() is not None:
-        return False
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return True
-
-
-def test_killed_preparation_ends_in_the_same_store(tmp_path):
-    assert _start(tmp_path / "undisturbed").wait() == 0
-    rng = random.Random(0)
-    kills = [_kill_after_another_chunk(tmp_path / "killed", rng.uniform(0, 0.5)) for _ in range(3)]
-    assert _start(tmp_path / "killed").wait() == 0
-    assert any(kills) and _content(tmp_path / "killed") == _content(tmp_path / "undisturbed")
-
+# ---- earlier stores ----
 
 def _made_earlier(folder):
     "Make a store what an earlier version would have left: no records, no digests."

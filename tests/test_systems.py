@@ -42,7 +42,7 @@ def test_missing_runs_are_trained_and_finished_ones_reused(store, paper, systems
     assert [(s.name, s.seed) for s in again] == [("COLA", 0), ("COLA", 1), ("CVSM-AH", 0), ("CVSM-AH", 1),
                                                  ("mean MFCC", 0)]
     assert len({s.identity for s in systems}) == 5
-    assert set(describe(systems).trained_on) == {"studio", ""}
+    assert "- **COLA**: trained now, trained on studio, seed 0, 1\n" in describe(systems).data
 
 
 def test_another_protocol_is_another_training(store, paper, systems):
@@ -74,7 +74,7 @@ def test_a_run_of_another_corpus_is_refused(paper, mixed, systems, tmp_path):
 
 
 def test_what_cannot_be_had_is_listed_with_the_reason():
-    assert describe([System("MERT", None, origin="no weights")]).origin[0] == "not run: no weights"
+    assert describe([System("MERT", None, origin="no weights")]).data == "- MERT: not run. no weights"
 
 
 def test_a_run_is_scored_beside_its_untrained_twin(store, systems):

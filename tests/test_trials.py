@@ -13,6 +13,10 @@ from vocalrep.project import VocalrepError
 PAPER, RELEASED = RankRule("recording", 511, "pair"), RankRule("trials", 512, "substring")
 
 
+def mnr(table, x, trials, rule):
+    return trial_mnr(table, x, draw_candidates(table, trials, rule))
+
+
 def world(singers=("Ada", "Béla", "Cleo", "Dan"), clips=4, pieces=3, D=8, voice=1.0, seed=0):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame([dict(name=f"{s}/song{c}_{4 * p}_{4 * p + 4}_4s.wav", artist=s, clip=f"{s}/song{c}")
@@ -121,7 +125,7 @@ def test_collapsed_and_zero_vectors_are_chance():
     trials = sample_trials(table, 400)
     for same in (np.ones_like(x), np.zeros_like(x)):
         assert trial_eer(table, same, trials)["value"] == pytest.approx(0.5)
-    assert trial_mnr(table, np.zeros_like(x), None, PAPER)["value"] == pytest.approx(0.5, abs=0.03)
+    assert mnr(table, np.zeros_like(x), None, PAPER)["value"] == pytest.approx(0.5, abs=0.03)
 
 
 def with_nan(x):
@@ -163,7 +167,7 @@ def test_released_rank_spelled_out():
         others = [name for name in table.name if t.first.split("/")[-2] not in name]
         similarity = np.array([row[name] for name in [t.second, *others]]) @ row[t.first]
         ranks.append(np.where(np.argsort(similarity)[::-1] == 0)[0][0] / len(similarity))
-    score = trial_mnr(table, x, trials, RELEASED)
+    score = mnr(table, x, trials, RELEASED)
     assert score["value"] == pytest.approx(np.mean(ranks), abs=1e-5) and 0.01 < score["value"] < 0.45
     assert (score["trials"], score["reduced"]) == (1000, "")
 
@@ -175,7 +179,7 @@ def test_candidates_obey_their_rule(rule):
     table, _ = world([f"female{i}" for i in (1, 2)] + [f"male{i}" for i in (1, 2, 10, 11)], clips=10, pieces=3)
     rule = dataclasses.replace(rule, count=60, distractors=min(rule.distractors, 40))
     trials = sample_trials(table, 300)
-    queries, candidates = draw_candidates(table, trials, rule, seed=5)
+    queries, candidates, _ = draw_candidates(table, trials, rule, seed=5)
     name, artist, clip = (table[c].to_numpy() for c in ("name", "artist", "clip"))
     assert candidates.shape == (60, rule.distractors + 1) and all(len(set(row)) == len(row) for row in candidates)
     for q, (match, *others) in zip(queries, candidates):
@@ -196,7 +200,7 @@ def test_candidates_obey_their_rule(rule):
 
 def test_candidates_are_uniform():
     table, _ = world(clips=4, pieces=3)
-    _, candidates = draw_candidates(table, None, RankRule("recording", 20, "pair", 4000))
+    _, candidates, _ = draw_candidates(table, None, RankRule("recording", 20, "pair", 4000))
     seen = np.bincount(candidates[:, 1:].ravel(), minlength=48)
     assert seen.min() > 0.9 * seen.mean() and seen.max() < 1.1 * seen.mean()
     assert (np.bincount(candidates[:, 0], minlength=48) > 40).all()
@@ -206,12 +210,12 @@ def test_perfect_and_hopeless_ranks():
     table, _ = world(("Ada", "Béla", "Cleo"), clips=30, pieces=6)
     apart = np.eye(3)[table.artist.factorize()[0]] + 1e-3 * np.random.default_rng(0).normal(size=(len(table), 3))
     trials = sample_trials(table, 5000)
-    best = trial_mnr(table, apart, trials, RELEASED)
+    best = mnr(table, apart, trials, RELEASED)
     assert best["value"] == 0 and best["reduced"] == "361 of 513 candidates"
     noise = np.random.default_rng(1).normal(size=(len(table), 9))
-    assert trial_mnr(table, noise, trials, RELEASED)["value"] == pytest.approx(0.5, abs=0.05)
+    assert mnr(table, noise, trials, RELEASED)["value"] == pytest.approx(0.5, abs=0.05)
     own = np.eye(90)[table["clip"].factorize()[0]]         # four more fragments of the recording tie with the match
-    assert trial_mnr(table, own, None, PAPER)["value"] == pytest.approx(2 / 512, abs=2e-3)
+    assert mnr(table, own, None, PAPER)["value"] == pytest.approx(2 / 512, abs=2e-3)
 
 
 def test_ranks_that_are_not_possible():
@@ -224,11 +228,11 @@ def test_ranks_that_are_not_possible():
             ((trials, RankRule("list", 5, "pair")), "recording, trials"),
             ((trials, RankRule("trials", 5, "anybody")), "pair, singer, substring")):
         with pytest.raises(VocalrepError, match=said):
-            trial_mnr(table, x, *arguments)
+            mnr(table, x, *arguments)
     nested = table.assign(name="a/" + table.name.str.replace("/", "_"), artist="a")
     with pytest.raises(VocalrepError, match="no candidate is left"):
         pair = pd.DataFrame(dict(label=[1], first=nested.name[:1], second=nested.name[1:2].to_numpy()))
-        trial_mnr(nested, x, pair, RELEASED)
+        mnr(nested, x, pair, RELEASED)
     flat = table.assign(name=table.name.str.replace("/", "_"))
     with pytest.raises(VocalrepError, match="singer/file"):
-        trial_mnr(flat, x, sample_trials(flat, 100), RELEASED)
+        mnr(flat, x, sample_trials(flat, 100), RELEASED)

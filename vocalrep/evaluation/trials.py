@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TRIAL_COLUMNS', 'read_trials', 'write_trials', 'check_fragments', 'sample_trials', 'trial_scores', 'trial_eer',
-           'RankRule', 'draw_candidates', 'trial_mnr', 'scores_without_singers']
+           'RankRule', 'Queries', 'draw_candidates', 'trial_mnr', 'scores_without_singers']
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #5cd17e75
+# %% ../../nbs/library/evaluation/08_trials.ipynb #781732eb
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from .jackknife import deal_artists, eer_without
 from .metrics import check_artists, equal_error_rate, unit_rows
 from ..project import VocalrepError, choose, writing
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #bc7200f8
+# %% ../../nbs/library/evaluation/08_trials.ipynb #a4aaf77c
 TRIAL_COLUMNS = ("label", "first", "second")
 
 
@@ -43,7 +43,7 @@ def read_trials(
         raise VocalrepError(f"{file}: holds no trials; write {form} on each line")
     return pd.DataFrame(rows, columns=list(TRIAL_COLUMNS)).astype({"label": int})
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #aab8ef8f
+# %% ../../nbs/library/evaluation/08_trials.ipynb #f046743f
 def _check_trials(trials: pd.DataFrame) -> pd.DataFrame:
     "The table itself, if it is one of trials."
     if not isinstance(trials, pd.DataFrame):
@@ -67,7 +67,7 @@ def write_trials(trials: pd.DataFrame, file: str | Path) -> None:
     with writing(file) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #73f15ddf
+# %% ../../nbs/library/evaluation/08_trials.ipynb #deacade4
 def check_fragments(
     fragments: pd.DataFrame,
     *columns: str,             # that it must have, `name` among them
@@ -92,7 +92,7 @@ def check_fragments(
 def _one_of(count: np.ndarray, rng: np.random.Generator) -> np.ndarray:   # whole numbers, 0 <= each < count
     return (rng.random(len(count)) * count).astype(np.int64)
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #42652c6d
+# %% ../../nbs/library/evaluation/08_trials.ipynb #39b286c6
 def sample_trials(
     fragments: pd.DataFrame,   # columns name, artist
     trials: int = 20_000,      # the paper: 20 000 out of domain, 50 000 in domain
@@ -111,7 +111,7 @@ def sample_trials(
     files = [names[begin[singer] + _one_of(count[singer], rng)] for singer in (first, second)]
     return pd.DataFrame(dict(label=same.astype(int), first=files[0], second=files[1]))
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #47fb420f
+# %% ../../nbs/library/evaluation/08_trials.ipynb #84e3b98e
 def _rows_of(fragments: pd.DataFrame, trials: pd.DataFrame) -> np.ndarray:   # (T, 2) rows of `fragments`
     "Where the two files of each trial stand in the table of fragments."
     index = pd.Index(check_fragments(fragments, "name", "artist", "clip")["name"])
@@ -136,7 +136,7 @@ def _unit(fragments: pd.DataFrame, vectors: np.ndarray) -> np.ndarray:   # (N, D
                             "look for silent or damaged audio, or a diverged encoder")
     return unit_rows(x, 1e-8).astype(np.float32)
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #0227d21b
+# %% ../../nbs/library/evaluation/08_trials.ipynb #24f3ee70
 def trial_scores(
     fragments: pd.DataFrame,   # (N rows)
     vectors: np.ndarray,       # (N, D)
@@ -168,7 +168,7 @@ def trial_eer(
     eer = equal_error_rate(scores[label == 1], scores[label == 0])
     return _score(fragments, _rows_of(fragments, trials), "eer", eer, len(trials))
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #ff6a6668
+# %% ../../nbs/library/evaluation/08_trials.ipynb #5d43f6fb
 @dataclasses.dataclass(frozen=True)
 class RankRule:
     "What the rank of a match is measured among (Singer identity, section 4.3.1, and its released code)."
@@ -178,7 +178,7 @@ class RankRule:
                         # "substring", every file whose name contains the name of the query's singer
     count: int = 1000   # queries, K
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #2dce6258
+# %% ../../nbs/library/evaluation/08_trials.ipynb #13a3809d
 def _recording_pairs(fragments: pd.DataFrame, count: int, rng: np.random.Generator) -> np.ndarray:   # (count, 2) rows
     "Two different fragments of one recording; recordings with two or more fragments are equally likely."
     clip = check_fragments(fragments, "name", "artist", "clip")["clip"].factorize()[0]
@@ -205,7 +205,7 @@ def _trial_pairs(fragments: pd.DataFrame, trials: pd.DataFrame | None) -> tuple[
                             "list with positive trials")
     return positive, np.unique(rows)
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #b733b104
+# %% ../../nbs/library/evaluation/08_trials.ipynb #cfb7f13b
 def _distractors(
     fragments: pd.DataFrame, queries: np.ndarray, pool: np.ndarray, excluded: str,
 ) -> tuple[np.ndarray, list[np.ndarray]]:     # (K,) group of each query; rows that each group may meet
@@ -223,13 +223,20 @@ def _distractors(
     group, singers = pd.factorize(folder)
     return group, [pool[[singer not in name for name in names[pool]]] for singer in singers]
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #e219fa5c
+# %% ../../nbs/library/evaluation/08_trials.ipynb #6ba4e124
+class Queries(NamedTuple):
+    "Who is asked for, and among whom, as rows of the fragments."
+    rows: np.ndarray          # (K,)
+    candidates: np.ndarray    # (K, C), the match in column 0
+    reduced: str              # what the corpus did not allow
+
+
 def draw_candidates(
     fragments: pd.DataFrame,         # (N rows)
-    trials: pd.DataFrame | None,     # for rules whose queries are trials
+    trials: pd.DataFrame | None,     # None: for rules whose queries are recordings
     rule: RankRule,
     seed: int = 123,
-) -> tuple[np.ndarray, np.ndarray]:  # (K,) rows of the queries; (K, C) rows of the candidates, the match in column 0
+) -> Queries:
     "Queries and candidates of a rank rule, the same for every encoder; fewer where the corpus has no more."
     choose("exclusion", rule.excluded, ("pair", "singer", "substring"))
     rng = np.random.default_rng(seed)
@@ -248,9 +255,11 @@ def draw_candidates(
     for pair, group in zip(pairs, groups):
         others = rng.choice(free[group], min(count + 2, len(free[group])), replace=False)
         drawn.append(others[~np.isin(others, pair)][:count])
-    return pairs[:, 0], np.column_stack([pairs[:, 1], np.stack(drawn)])
+    notes = notes_that_apply({f"{len(pairs)} of {rule.count} queries": len(pairs) < rule.count,
+                              f"{count + 1} of {rule.distractors + 1} candidates": count < rule.distractors})
+    return Queries(pairs[:, 0], np.column_stack([pairs[:, 1], np.stack(drawn)]), "; ".join(notes))
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #15749772
+# %% ../../nbs/library/evaluation/08_trials.ipynb #c2b0a269
 def _rank(similarity: np.ndarray) -> float:   # (C,), the match first
     "How many candidates are ahead of the match; half of those that are equal."
     return (similarity[1:] > similarity[0]).sum() + (similarity[1:] == similarity[0]).sum() / 2
@@ -259,39 +268,30 @@ def _rank(similarity: np.ndarray) -> float:   # (C,), the match first
 def trial_mnr(
     fragments: pd.DataFrame,
     vectors: np.ndarray,             # (N, D)
-    trials: pd.DataFrame | None,     # None: for rules whose queries are recordings
-    rule: RankRule,
-    seed: int = 123,
+    queries: Queries,                # from `draw_candidates`
 ) -> dict[str, Any]:                 # a score; value in [0, 1), lower is better, chance 0.5; trials: queries
     "Mean normalised rank of the match among its candidates (Singer identity, eq. 7)."
-    unit = _unit(fragments, vectors)
-    queries, candidates = draw_candidates(fragments, trials, rule, seed)
-    rank = np.array([_rank(unit[rows] @ unit[query]) for query, rows in zip(queries, candidates)])
-    K, C = candidates.shape
-    wanted = rule.distractors + 1
-    notes = notes_that_apply({f"{K} of {rule.count} queries": K < rule.count,
-                              f"{C} of {wanted} candidates": C < wanted})
-    score = _score(fragments, np.append(queries, candidates[:, 0]), "mnr", rank.mean() / C, K)
-    return {**score, "reduced": "; ".join(notes)}
+    unit, (K, C) = _unit(fragments, vectors), queries.candidates.shape
+    rank = np.array([_rank(unit[rows] @ unit[query]) for query, rows in zip(queries.rows, queries.candidates)])
+    used = np.append(queries.rows, queries.candidates[:, 0])
+    return {**_score(fragments, used, "mnr", rank.mean() / C, K), "reduced": queries.reduced}
 
-# %% ../../nbs/library/evaluation/08_trials.ipynb #b5db3c68
+# %% ../../nbs/library/evaluation/08_trials.ipynb #dec66a93
 def scores_without_singers(
     fragments: pd.DataFrame,
     vectors: np.ndarray,                      # (N, D)
     trials: pd.DataFrame,
-    rule: RankRule,
-    seed: int = 123,
+    asked: Queries,                           # from `draw_candidates`
 ) -> tuple[list[str], dict[str, np.ndarray]]:  # singers (or groups of them), and eer and mnr without each
     "Error rate over the trials, and rank among the candidates, without each singer."
     names, group = deal_artists(fragments.artist)
     scores, pairs = trial_scores(fragments, vectors, trials), group[_rows_of(fragments, trials)]
-    unit = _unit(fragments, vectors)
-    queries, candidates = draw_candidates(fragments, trials, rule, seed)
+    unit, (queries, candidates, _) = _unit(fragments, vectors), asked
     similarity = np.stack([unit[rows] @ unit[query] for query, rows in zip(queries, candidates)])     # (K, C)
     ahead = (similarity > similarity[:, :1]) + 0.5 * (similarity == similarity[:, :1])
     ranks = []
     for g in range(len(names)):
-        kept, asked = group[candidates] != g, group[queries] != g
+        kept, left = group[candidates] != g, group[queries] != g
         others = kept[:, 1:].sum(1) + 1                                                   # and the match
-        ranks.append((((ahead * kept)[:, 1:].sum(1) / others)[asked]).mean() if asked.any() else np.nan)
+        ranks.append((((ahead * kept)[:, 1:].sum(1) / others)[left]).mean() if left.any() else np.nan)
     return names, dict(eer=eer_without(scores, trials.label.to_numpy() == 1, pairs, len(names)), mnr=np.array(ranks))

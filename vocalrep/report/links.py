@@ -7,7 +7,7 @@ __all__ = ['FIRST', 'NAMED', 'LOCAL', 'TAGS', 'SILENT', 'room_page', 'room_pages
            'markdown_of', 'page_title', 'page_line', 'named_room', 'way', 'link_rooms', 'has_players', 'is_navigation',
            'navigate', 'contents', 'linked_cells', 'linked_notebooks', 'link_notebooks']
 
-# %% ../../nbs/library/report/13_links.ipynb #8a01e614
+# %% ../../nbs/library/report/13_links.ipynb #71e28aff
 import os.path
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from .house import FLOORS, Room, read_rooms
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/13_links.ipynb #056c2a11
+# %% ../../nbs/library/report/13_links.ipynb #8159939a
 def room_page(room: Room) -> str:
     "The notebook of a room, as a path below the folder of notebooks."
     *folders, name = room.name.split(".")
@@ -31,7 +31,7 @@ def room_pages(rooms: dict[str, Room] | None = None) -> dict[str, str]:
     "Room -> its page; of this package unless others are given."
     return {name: room_page(room) for name, room in (rooms or read_rooms()).items()}
 
-# %% ../../nbs/library/report/13_links.ipynb #1946174e
+# %% ../../nbs/library/report/13_links.ipynb #f80180a2
 FIRST = ("index.ipynb", "contents.ipynb", "train.ipynb")
 
 
@@ -48,7 +48,7 @@ def floor_chapters(nbs: Path) -> dict[str, list[str]]:
     floors = {page: re.sub(r"^\d+_|\.ipynb$", "", page.split("/")[1]) for page in pages}
     return {f"{floor}: {words}": [page for page in pages if floors[page] == floor] for floor, words in FLOORS.items()}
 
-# %% ../../nbs/library/report/13_links.ipynb #87ed8adc
+# %% ../../nbs/library/report/13_links.ipynb #5714f4a4
 def chapters(
     papers: Iterable["Paper"],          # from the registry
     nbs: str | Path | None = None,      # the folder of notebooks; None: this repository's
@@ -61,7 +61,7 @@ def chapters(
     found |= floor_chapters(nbs) | {"Look up": [page for page in top if page not in FIRST]}
     return {heading: pages for heading, pages in found.items() if pages}
 
-# %% ../../nbs/library/report/13_links.ipynb #af777594
+# %% ../../nbs/library/report/13_links.ipynb #181a6d80
 def markdown_of(notebook: dict) -> str:
     "A notebook's text, without code."
     return "\n\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
@@ -82,7 +82,7 @@ def page_line(text: str) -> str:
     said = " ".join(line.lstrip("> ") for line in quoted[0].splitlines()) if quoted else ""
     return re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", re.split(r"(?<=[.?!]) (?=[A-Z])", said.strip())[0])
 
-# %% ../../nbs/library/report/13_links.ipynb #bc907b5e
+# %% ../../nbs/library/report/13_links.ipynb #de297096
 NAMED = re.compile(r"(?P<open>\[)?`(?:vocalrep\.)?(?P<code>(?:" + "|".join(FLOORS) + r")\b[^`\n]*)`"
                    r"(?(open)\]\((?P<old>[^)\s]*)\)|)")
 
@@ -96,12 +96,12 @@ def named_room(code: str, rooms: Iterable[str]) -> str:
     starts = (".".join(parts[:k]) for k in range(len(parts), 0, -1))
     return next((start for start in starts if start in rooms), "")
 
-# %% ../../nbs/library/report/13_links.ipynb #d08a60e2
+# %% ../../nbs/library/report/13_links.ipynb #e1fd63a8
 def way(page: str, other: str) -> str:
     "The link from a page to another; the front page shares its links with README.md, which lies above the notebooks."
     return f"../nbs/{other}" if page == FIRST[0] else os.path.relpath(other, Path(page).parent).replace(os.sep, "/")
 
-# %% ../../nbs/library/report/13_links.ipynb #eb689c0e
+# %% ../../nbs/library/report/13_links.ipynb #22a12aff
 def _link(found: re.Match, page: str, pages: dict[str, str]) -> str:
     "One mention of a room as it should be."
     code, room = found["code"], named_room(found["code"], pages)
@@ -121,7 +121,7 @@ def _moved(found: re.Match, page: str, pages: dict[str, str]) -> str:
     now = there.get(re.sub(r"\d+_(\w+\.ipynb)$", r"\1", target), target)
     return found[0].replace(Path(found[1]).name, Path(now).name)
 
-# %% ../../nbs/library/report/13_links.ipynb #e9c41d5c
+# %% ../../nbs/library/report/13_links.ipynb #23d35cd8
 LOCAL = re.compile(r"\]\(((?!\w+:)(?:[^)\s#]*/)?\d+_\w+\.ipynb)[^)\s]*\)")
 
 
@@ -140,7 +140,7 @@ def link_rooms(
         lines.append(line)
     return "\n".join(lines)
 
-# %% ../../nbs/library/report/13_links.ipynb #67a3c1d1
+# %% ../../nbs/library/report/13_links.ipynb #f9aeca1d
 TAGS = ["navigation", "remove-cell"]
 SILENT = ("This page has players. GitHub strips them: they play in Jupyter and in the book that `make book` makes.")
 
@@ -160,7 +160,7 @@ def is_navigation(cell: dict) -> bool:
     "Whether a cell was written here."
     return TAGS[0] in cell.get("metadata", {}).get("tags", [])
 
-# %% ../../nbs/library/report/13_links.ipynb #b33709f3
+# %% ../../nbs/library/report/13_links.ipynb #4b896ff9
 def navigate(
     notebook: dict,
     page: str,
@@ -178,17 +178,18 @@ def navigate(
     cells.insert(1, _cell("top", top))
     return notebook | dict(cells=[*cells, _cell("end", " · ".join(reversed(steps)))])
 
-# %% ../../nbs/library/report/13_links.ipynb #3cd0ca27
+# %% ../../nbs/library/report/13_links.ipynb #8406a5f5
 def contents(order: dict[str, list[str]], titles: dict[str, str], lines: dict[str, str]) -> dict:
     "A notebook that lists all others."
-    text = "# Contents\n\n> Every notebook, in the order in which one would read them.\n"
+    title, text = "# Contents\n\n> Every notebook, in the order in which one would read them.", ""
     for heading, pages in order.items():
         text += f"\n## {heading}\n\n" + "".join(f"- [{titles[page]}]({page}): {lines[page]}".rstrip(": ") + "\n"
                                                  for page in pages if page != FIRST[1])
     kernel = dict(display_name="python3", language="python", name="python3")
-    text = link_rooms(text.rstrip(), FIRST[1], room_pages())
-    cell = dict(cell_type="markdown", id="contents", metadata={}, source=text.splitlines(True))
-    return dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)
+    text = link_rooms(text.strip(), FIRST[1], room_pages())
+    cells = [dict(cell_type="markdown", id=name, metadata={}, source=source.splitlines(True))
+             for name, source in (("title", title), ("contents", text))]
+    return dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)
 
 
 def linked_cells(notebook: dict, page: str, pages: dict[str, str]) -> dict:
@@ -200,7 +201,7 @@ def linked_cells(notebook: dict, page: str, pages: dict[str, str]) -> dict:
     texts = (cell["cell_type"] == "markdown" and not is_navigation(cell) for cell in notebook["cells"])
     return notebook | dict(cells=[linked(cell) if text else cell for cell, text in zip(notebook["cells"], texts)])
 
-# %% ../../nbs/library/report/13_links.ipynb #f86c90dd
+# %% ../../nbs/library/report/13_links.ipynb #9c40abfa
 def linked_notebooks(
     papers: Iterable["Paper"],
     nbs: str | Path | None = None,      # the folder of notebooks; None: this repository's

@@ -6,11 +6,12 @@
 __all__ = ['System', 'system_of_run', 'baseline_system', 'untrained', 'trained_system', 'find_systems', 'describe',
            'check_strangers', 'score_run']
 
-# %% ../../nbs/library/report/02_systems.ipynb #9c57d348
+# %% ../../nbs/library/report/02_systems.ipynb #a429e62b
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -18,12 +19,12 @@ from ..data.store import Store, met_in_training
 from ..evaluation.verification import compare_encoders
 from ..models.adapters import adapt
 from ..models.encoders import Encoder, MeanMFCC, build_encoder
-from ..project import VocalrepError, choose, seed_everything
+from ..project import VocalrepError, choose, home, seed_everything
 from .paper import Baseline, Paper, train_variant
 from ..training.loop import run_folder
 from ..training.runs import Run
 
-# %% ../../nbs/library/report/02_systems.ipynb #847c87d6
+# %% ../../nbs/library/report/02_systems.ipynb #5255fbf3
 @dataclasses.dataclass(frozen=True)
 class System:
     "An encoder under the name that tables give it."
@@ -36,7 +37,7 @@ class System:
     origin: str = ""                       # where it comes from, or why it is missing
     trained_on: str = ""                   # the corpus of a trained run
 
-# %% ../../nbs/library/report/02_systems.ipynb #b80d51f6
+# %% ../../nbs/library/report/02_systems.ipynb #a2b15422
 def system_of_run(
     run: Run,
     name: str | None = None,   # as tables call it; the variant's name if None
@@ -52,7 +53,7 @@ def system_of_run(
     return System(name or config["variant"]["name"], run.encoder, identity, config["seed"], encoder.rate,
                   encoder.seconds, origin, config["corpus"]["corpus"])
 
-# %% ../../nbs/library/report/02_systems.ipynb #d5cb63e0
+# %% ../../nbs/library/report/02_systems.ipynb #1c6d3bee
 def baseline_system(
     name: str,            # as tables call it
     baseline: Baseline,
@@ -71,7 +72,7 @@ def baseline_system(
 def _on_device(encoder: Encoder, device: str) -> Encoder:
     return encoder.to(device).eval()
 
-# %% ../../nbs/library/report/02_systems.ipynb #6698de52
+# %% ../../nbs/library/report/02_systems.ipynb #7c8afcfd
 def untrained(
     spec: dict,          # of the paper's encoder
     seed: int,
@@ -80,7 +81,7 @@ def untrained(
     seed_everything(seed)
     return build_encoder({k: v for k, v in spec.items() if k != "imagenet"}).eval()
 
-# %% ../../nbs/library/report/02_systems.ipynb #1329c738
+# %% ../../nbs/library/report/02_systems.ipynb #fd4cc109
 def trained_system(
     paper: Paper, name: str, store: Store, preset: str, seed: int, protocol: str, device: str, progress: bool,
 ) -> System:
@@ -89,7 +90,7 @@ def trained_system(
     run = train_variant(paper, name, store, preset, seed, protocol, device=device, progress=progress)
     return system_of_run(run, origin="a finished run" if there else "trained now")
 
-# %% ../../nbs/library/report/02_systems.ipynb #d3ff7a19
+# %% ../../nbs/library/report/02_systems.ipynb #144776a1
 def find_systems(
     paper: Paper,
     store: Store,                             # the corpus to train on
@@ -115,13 +116,27 @@ def find_systems(
                       for k in range(seeds if baseline.seeded else 1)]
     return found
 
-# %% ../../nbs/library/report/02_systems.ipynb #c3838ed9
-def describe(systems: Iterable[System]) -> pd.DataFrame:   # columns system, seed, trained_on, origin
-    "Which systems there are, and where each comes from."
-    return pd.DataFrame([dict(system=s.name, seed=s.seed if s.trained_on else None, trained_on=s.trained_on,
-                              origin=s.origin if s.make else f"not run: {s.origin}") for s in systems])
+# %% ../../nbs/library/report/02_systems.ipynb #4be96c05
+def _line(trainings: list[System]) -> str:
+    "A system, whichever its seed."
+    first = trainings[0]
+    origin = "; ".join(dict.fromkeys(s.origin.replace(f"{home()}/", "") for s in trainings))
+    if first.make is None:
+        return f"- {first.name}: not run. {origin}"
+    seeds = ", ".join(str(s.seed) for s in trainings)
+    about = f", trained on {first.trained_on}, seed {seeds}" if first.trained_on else ""
+    return f"- **{first.name}**: {origin}{about}"
 
-# %% ../../nbs/library/report/02_systems.ipynb #c0bccfe6
+
+def describe(systems: Iterable[System]) -> Any:                 # IPython.display.Markdown
+    "Which systems there are, and where each comes from, as a list."
+    from IPython.display import Markdown
+    named: dict[str, list[System]] = {}
+    for system in systems:
+        named.setdefault(system.name, []).append(system)
+    return Markdown("\n".join(_line(trainings) for trainings in named.values()))
+
+# %% ../../nbs/library/report/02_systems.ipynb #358edd26
 def check_strangers(run: Run, store: Store, split: str | None) -> None:
     "A validation or test split with artists whom the run met in its training raises `VocalrepError`."
     met = met_in_training(run.summary.get("trained_on"), store, split) if split in ("valid", "test") else []
@@ -130,7 +145,7 @@ def check_strangers(run: Run, store: Store, split: str | None) -> None:
                             f"({', '.join(met[:3])}{', ...' if len(met) > 3 else ''}); score it on the store that it "
                             "was trained on, or give this one the same splits (splits=...)")
 
-# %% ../../nbs/library/report/02_systems.ipynb #c3ca43d6
+# %% ../../nbs/library/report/02_systems.ipynb #8fd23931
 def score_run(
     run: Run,
     store: Store,

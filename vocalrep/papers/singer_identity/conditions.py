@@ -8,7 +8,7 @@ __all__ = ['SPEECH_SYSTEMS', 'BASELINES', 'WHOLE', 'CORPUS_LABELS', 'NARROW_RATE
            'other_voices', 'find_voices', 'fragment_similarity', 'similarity_task', 'identification_task',
            'dry_and_mixed_task']
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #354c538f
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3900fc1d
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ from ...evaluation.jackknife import left_out_rows
 from ...evaluation.probes import identify_singers
 from ...evaluation.tasks import Condition, Task, TestCorpus, vocals_in_words
 from ...evaluation.trials import (
-    RankRule, read_trials, sample_trials, scores_without_singers, trial_eer, trial_mnr)
+    RankRule, draw_candidates, read_trials, sample_trials, scores_without_singers, trial_eer, trial_mnr)
 from ...evaluation.verification import verify_sources
 from ...models.encoders import Encoder, MeanMFCC
 from ...models.pretrained import load_pretrained
@@ -35,7 +35,7 @@ from ...report.paper import Baseline, Paper, open_corpus
 from ...report.scores import backend_store
 from ...report.systems import untrained
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d4ff7580
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #de12ec63
 SPEECH_SYSTEMS = {"F-ResNet": "f-resnet", "H/ASP": "h-asp", "Wav2Vec-base": "wav2vec2-base", "XLSR-53": "xlsr-53"}
 
 
@@ -53,7 +53,7 @@ def load_speech_system(name: str, spec: dict, seed: int) -> Encoder:
     "One of `speaker.SPEECH` at a peak of one."
     return load_speech(name, level="peak")
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #917555ef
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #9f76d02b
 BASELINES = {
     "mean MFCC": Baseline(mean_mfcc, "nothing to train"),
     "GE2E": Baseline(load_ge2e),
@@ -61,13 +61,13 @@ BASELINES = {
     "untrained": Baseline(untrained, "nothing was trained", seeded=True),
 }
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #da37407f
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #c8374e83
 def named_folders(text: str) -> dict[str, str]:
     "`name=folder;name=folder` (or files) as a dictionary; a name that is no corpus raises `VocalrepError`."
     pairs = (part.partition("=") for part in text.split(";") if part.strip())
     return {choose("corpus", name.strip(), CORPORA): folder.strip() for name, _, folder in pairs}
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d0ec290f
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3d1b3637
 WHOLE = ("vctk", "nus48e", "m4singer", "vocalset")
 CORPUS_LABELS = {"vctk": "VCTK", "nus48e": "NUS-48E", "m4singer": "M4Singer", "vocalset": "VocalSet",
                  "techniques": "techniques"}
@@ -82,7 +82,7 @@ def voices_label(
     "How tables call a corpus: by its name where it is a known one, else whose voices, and where the vocals come from."
     return CORPUS_LABELS.get(name) or f"{voices or Path(root).name}, {vocals_in_words(store)}"
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3d2f0680
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #eeb0cd21
 def other_voices(
     paper: Paper, name: str, root: str, preset: str, trials: str = "", training: Store | None = None, voices: str = "",
 ) -> TestCorpus:
@@ -109,12 +109,12 @@ def find_voices(
     return [inside, *(other_voices(paper, name, root, preset, lists.get(name, ""), training, voices)
                       for name, root in others.items())]
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #a3f499c4
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #269b3b97
 NARROW_RATE = 16_000    # samples per second
 NARROW = Condition("16 kHz", "vocals", unit="fragments", seconds=4.0, through=NARROW_RATE, batch=64)
 FULL = dataclasses.replace(NARROW, name="44.1 kHz", through=None, rates=(NARROW_RATE + 1, math.inf))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #9d2a4214
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #b3df9eb7
 def fragment_similarity(
     places: pd.DataFrame,                   # fragments, (N rows)
     vectors: np.ndarray,                    # (N, D)
@@ -126,15 +126,15 @@ def fragment_similarity(
 ) -> pd.DataFrame:                          # one row per normalisation and metric
     "EER and MNR of one system on one corpus (singer identity, table 3)."
     pairs = sample_trials(places, trials) if listed is None else listed
-    rows = []
+    queries, rows = draw_candidates(places, pairs, rule), []
     for how, x in normalisations(vectors, backends):
-        scores = trial_eer(places, x, pairs), trial_mnr(places, x, pairs, rule)
+        scores = trial_eer(places, x, pairs), trial_mnr(places, x, queries)
         rows += [dict(normalisation=how, **score) for score in scores]
         if left_out:
-            rows += left_out_rows(*scores_without_singers(places, x, pairs, rule), normalisation=how)
+            rows += left_out_rows(*scores_without_singers(places, x, pairs, queries), normalisation=how)
     return pd.DataFrame(rows)
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #51cb36b0
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d77e48d3
 def _trials_of(corpus: TestCorpus, trials: int | dict[str, int]) -> dict:
     "How many trials a corpus gets, and its own list, where it has one."
     count = trials[corpus.role] if isinstance(trials, dict) else trials
@@ -149,7 +149,7 @@ def similarity_task(
     return Task("similarity", fragment_similarity, (NARROW, FULL), dict(rule=rule),
                 per_corpus=partial(_trials_of, trials=trials), context=("backends", "left_out"))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #963e356e
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #48511406
 OWN_NARROW = dataclasses.replace(NARROW, rates=(0, NARROW_RATE), layers=True)
 FOLDS = {"NUS-48E": 4}          # of other corpora: 5
 
@@ -166,7 +166,7 @@ def identification_task(
     return Task("identification", identify_singers, (*narrow, FULL), per_corpus=_folds_of,
                 context=("device", "left_out"))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d14a5e50
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #497093a0
 DRY = Condition("vocals", "vocals", seconds=4.0)
 MIXED = Condition("mixture", "mixture", seconds=4.0)
 DRY_TO_MIXED = Condition("vocals to mixture", "vocals", "mixture", seconds=4.0)
