@@ -288,26 +288,20 @@ MAPS = (
     Claim(
         "gender-areas",
         "the male- and female- voiced clips occupy slightly more segregated areas in the T-SNE plot",
-        "t-SNE, figure 5",
-        left=("CVSM-A", "CVSM-AH"), right=("COLA", "MSCOL"), measures=GENDER_CLUSTERS,
+        "t-SNE, figure 5", left=("CVSM-A", "CVSM-AH"), right=("COLA", "MSCOL"), measures=GENDER_CLUSTERS,
         label="CVSM-A and -AH part the sexes better in the map"),
     Claim(
-        "gender-areas-informed",
-        "This distinction is a bit more visible for the label-informed method",
-        "t-SNE, figure 5",
-        left=INFORMED, right=("CVSM-A", "CVSM-AH"), measures=GENDER_CLUSTERS,
+        "gender-areas-informed", "This distinction is a bit more visible for the label-informed method",
+        "t-SNE, figure 5", left=INFORMED, right=("CVSM-A", "CVSM-AH"), measures=GENDER_CLUSTERS,
         label="labels part the sexes better in the map"),
     Claim(
         "artist-areas-informed",
         "the models trained on artist labels achieve the best separation among different artist classes",
-        "t-SNE, figure 6",
-        left=INFORMED, right=SHORT_AGNOSTIC, measures=ARTIST_CLUSTERS,
+        "t-SNE, figure 6", left=INFORMED, right=SHORT_AGNOSTIC, measures=ARTIST_CLUSTERS,
         label="labels part the artists best in the map"),
     Claim(
-        "artist-areas-AH",
-        "the largest separation achieved in the case of CVSM-AH",
-        "t-SNE, figure 6",
-        left=("CVSM-AH",), right=("COLA", "MSCOL", "CVSM-A"), measures=ARTIST_CLUSTERS,
+        "artist-areas-AH", "the largest separation achieved in the case of CVSM-AH",
+        "t-SNE, figure 6", left=("CVSM-AH",), right=("COLA", "MSCOL", "CVSM-A"), measures=ARTIST_CLUSTERS,
         reading="Among label-agnostic systems.", label="without labels CVSM-AH parts the artists best"),
 )
 
@@ -334,8 +328,7 @@ OVERLAP = (
     Claim(
         "AH-nearest-to-ART",
         "the highest similarity to the CVSM-ART model, … is achieved by the CVSM-AH model",
-        "overlap, figure 8",
-        left=pairs_with("CVSM-ART", "CVSM-AH"),
+        "overlap, figure 8", left=pairs_with("CVSM-ART", "CVSM-AH"),
         right=pairs_with("CVSM-ART", "MSCOL", "COLA", "MERT", "COLA-ART", "CVSM-A"), measures=SHARE, conditions=BOTH,
         label="CVSM-AH answers most like CVSM-ART"),
     Claim(
@@ -347,8 +340,7 @@ OVERLAP = (
     Claim(
         "A-apart-on-mixtures",
         "CVSM-A displays a relatively small portion of recommendations that are similar to the rest of the models",
-        "overlap, figure 8",
-        left=OTHERS_WITHOUT_A, right=A_AND_OTHERS, measures=SHARE, pairing="mean",
+        "overlap, figure 8", left=OTHERS_WITHOUT_A, right=A_AND_OTHERS, measures=SHARE, pairing="mean",
         reading="Mean share of its pairs against that of all other pairs, without MERT.",
         label="on mixtures CVSM-A answers unlike the others"),
     Claim(
@@ -360,8 +352,7 @@ OVERLAP = (
     Claim(
         "MERT-apart",
         "MERT [32] yields the lower number of shared recommendations across all models",
-        "overlap, figure 8",
-        left=WITHOUT_MERT, right=WITH_MERT, measures=SHARE, conditions=BOTH, pairing="mean",
+        "overlap, figure 8", left=WITHOUT_MERT, right=WITH_MERT, measures=SHARE, conditions=BOTH, pairing="mean",
         reading="Mean share of its pairs against that of all other pairs.", label="MERT answers unlike all others"),
 )
 
@@ -399,8 +390,7 @@ LISTENING = (
     Claim(
         "listeners-MERT-last",
         "all contrastive models achieve superior performance to MERT [32]",
-        "listening test, figure 7",
-        left=(*AGNOSTIC, *INFORMED), right=("MERT",), conditions=BOTH, not_tested=LISTENERS,
+        "listening test, figure 7", left=(*AGNOSTIC, *INFORMED), right=("MERT",), conditions=BOTH, not_tested=LISTENERS,
         label="listeners put MERT last"),
 )
 
