@@ -1,4 +1,4 @@
-"""Drawing and mixing pairs: a store's gathers against one numpy file per slice.
+"""Drawing and mixing pairs: a store's gathers against one numpy file per slice; four stems against two.
 
     python benchmarks/sampling.py [--tiny] [--json FILE]
 
@@ -18,8 +18,13 @@ from vocalrep.data.prepare import prepare
 from vocalrep.data.sampling import PairSampling
 from vocalrep.data.store import Store
 from vocalrep.papers.cvsm.variants import RELEASED, SOUND
+from vocalrep.papers.mscol.sources import SourceSampling
+from vocalrep.papers.mscol.variants import SOURCES
+from vocalrep.papers.mscol.variants import SOUND as FOUR_STEMS
 
 HYBRID = PairSampling("vocals", 0.5, "segment", RELEASED.sampling)
+TWO = PairSampling("vocals", 0.0, "segment", RELEASED.sampling)
+FOUR = SourceSampling(SOURCES, "coin")
 
 
 def write_slices(store, folder):
@@ -58,8 +63,18 @@ def ways(store, slices, step, batch, repeats):
             "drawing only (no audio)": drawing}
 
 
+def stems(store, four, step, batch, repeats):
+    "Seconds of a step of a mixture and its vocals (two stems), and of a mixture and one of its four sources."
+    samplers = {"a mixture and its vocals, two stems": TWO.build(store, step, batch),
+                "a mixture and one of four sources": FOUR.build(four, step, batch)}
+    took = {name: seconds(lambda sampler=sampler: list(sampler.batches(sampler.step())), repeats)
+            for name, sampler in samplers.items()}
+    two = next(iter(took.values()))
+    return [dict(batch=name, pairs_per_second=step / t, ratio=t / two) for name, t in took.items()]
+
+
 def measure(given):
-    "The table."
+    "The tables."
     artists, clips, step, batch, repeats = (6, 2, 16, 8, 1) if given.tiny else (60, 4, 512, 64, 5)
     with tempfile.TemporaryDirectory() as place:
         corpus, slices = studio_corpus(artists, clips, seconds=10.0), Path(place) / "slices"
@@ -67,9 +82,13 @@ def measure(given):
         torch.set_num_threads(1)
         slices.mkdir()
         took = ways(store, slices, step, batch, repeats)
+        four = prepare(corpus, Path(place) / "four", FOUR_STEMS, workers=1 if given.tiny else None, progress=False)
+        torch.set_num_threads(1)
+        by_stems = stems(store, four, step, batch, repeats)
     files = took["one numpy file per slice"]
     return {"Sampling and mixing pairs, one core": [
-        dict(how=how, pairs_per_second=step / t, ratio=files / t) for how, t in took.items()]}
+        dict(how=how, pairs_per_second=step / t, ratio=files / t) for how, t in took.items()],
+            "Two stems and four, one core": by_stems}
 
 
 if __name__ == "__main__":

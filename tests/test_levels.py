@@ -67,7 +67,7 @@ def test_every_level_keeps_silence_shape_type_and_its_input(name):
 
 def test_levels_by_name():
     waves = torch.tensor([[0.1, -0.4, 0.2, 0.0], [3.0, 4.0, 0.0, 0.0]])
-    assert list(LEVELS) == ["peak", "unit-norm", "recorded"]
+    assert list(LEVELS) == ["peak", "unit-norm", "clip-norm", "recorded"]
     assert LEVELS["recorded"](waves, 4, torch.ones(2)) is waves
     assert torch.equal(LEVELS["peak"](waves, 4, torch.ones(2)), waves / torch.tensor([[0.4], [4.0]]))
     assert torch.equal(LEVELS["unit-norm"](waves, 4, torch.full((2,), 2.0)), waves / 2)

@@ -8,7 +8,7 @@ __all__ = ['POOL_STEPS', 'POOL_RENEWED', 'Layer', 'mix', 'Draw', 'Batch', 'mini_
            'ItemPool', 'mixture_layers', 'hybrid_layers', 'PairSampling', 'PairSampler', 'row_numbers', 'draw_anchors',
            'draw_pairs']
 
-# %% ../../nbs/library/data/15_sampling.ipynb #21f4cb06
+# %% ../../nbs/library/data/15_sampling.ipynb #a155508b
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -18,20 +18,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .levels import AROUND
 from .store import Store
 from ..project import VocalrepError, choose
 
-# %% ../../nbs/library/data/15_sampling.ipynb #3208efe9
+# %% ../../nbs/library/data/15_sampling.ipynb #c1a71b95
 @dataclasses.dataclass(frozen=True)
 class Layer:
     "One source in N excerpts: where each slice begins and how loud it is."
-    source: str            # "vocals", "accompaniment", ...
+    source: str | np.ndarray   # "vocals", "accompaniment", ...; or (N,) a stem of each item, "": silence
     rows: np.ndarray       # (N,) row numbers of Store.segments
     offsets: np.ndarray    # (N,) samples
     gains: np.ndarray      # (N,) float32, linear
 
     def __getitem__(self, index) -> "Layer":
-        return Layer(self.source, self.rows[index], self.offsets[index], self.gains[index])
+        source = self.source if isinstance(self.source, str) else self.source[index]
+        return Layer(source, self.rows[index], self.offsets[index], self.gains[index])
 
 
 def mix(
@@ -42,7 +44,7 @@ def mix(
     "Waveforms of excerpts: gather each layer's slices, weigh, and add."
     return sum(store.excerpts(layer.rows, layer.offsets, length, layer.source, layer.gains) for layer in layers)
 
-# %% ../../nbs/library/data/15_sampling.ipynb #0df5b0d9
+# %% ../../nbs/library/data/15_sampling.ipynb #f379b848
 @dataclasses.dataclass(frozen=True)
 class Draw:
     "N items as they were drawn: the layers of each view, and labels."
@@ -56,7 +58,7 @@ class Draw:
         views = tuple(tuple(layer[index] for layer in layers) for layers in self.views)
         return Draw(views, {name: values[index] for name, values in self.labels.items()})
 
-# %% ../../nbs/library/data/15_sampling.ipynb #7eb2681c
+# %% ../../nbs/library/data/15_sampling.ipynb #9dc5e69b
 @dataclasses.dataclass
 class Batch:
     "Waveforms at the level that the network is trained on, and labels."
@@ -70,7 +72,7 @@ class Batch:
         "The batch with every tensor moved."
         return Batch(tuple(map(move, self.views)), {name: move(values) for name, values in self.labels.items()})
 
-# %% ../../nbs/library/data/15_sampling.ipynb #930eeb8c
+# %% ../../nbs/library/data/15_sampling.ipynb #8fb6bffd
 def mini_batches(
     draw: Draw,        # N items
     batch: int,        # items per mini-batch, on all ranks together
@@ -87,7 +89,7 @@ def label_tensors(draw: Draw) -> dict[str, Tensor]:
     "The labels of a draw, for a batch."
     return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in draw.labels.items()}
 
-# %% ../../nbs/library/data/15_sampling.ipynb #c608d335
+# %% ../../nbs/library/data/15_sampling.ipynb #5a857dd1
 @dataclasses.dataclass(frozen=True)
 class SamplingRules:
     "How pairs are drawn where CVSM's text and its released code differ."
@@ -99,19 +101,19 @@ class SamplingRules:
     scaling: str         # "unit-norm": a slice is divided by the norm of the 5 s around it; "recorded": as it is
     pool: str            # a step is drawn from "all" segments, or from a "rolling" pool, see `ItemPool`
 
-# %% ../../nbs/library/data/15_sampling.ipynb #88fd58a7
+# %% ../../nbs/library/data/15_sampling.ipynb #d0d8b537
 def level_gains(
     store: Store,
     rows: np.ndarray,     # (N,)
     source: str,          # "mixture", "vocals" or another stem
-    scaling: str,         # "unit-norm" or "recorded" (rule `scaling`)
+    scaling: str,         # "unit-norm", "clip-norm" or "recorded" (rule `scaling`)
 ) -> np.ndarray:          # (N,) float32
     "The gain that brings each segment to the level the encoder is trained on."
-    if choose("scaling", scaling, ("unit-norm", "recorded")) == "recorded":
+    if choose("scaling", scaling, ("unit-norm", "clip-norm", "recorded")) == "recorded":
         return np.ones(len(rows), np.float32)
-    return 1 / store.norms(rows, source)
+    return 1 / store.norms(rows, source, AROUND.get(scaling, "segment"))
 
-# %% ../../nbs/library/data/15_sampling.ipynb #8253442d
+# %% ../../nbs/library/data/15_sampling.ipynb #4e34f9c1
 def choose_artificial(
     n: int,                       # items of a step
     p: float,                     # probability of an artificial mixture
@@ -125,7 +127,7 @@ def choose_artificial(
         return chosen
     return rng.random(n) < p
 
-# %% ../../nbs/library/data/15_sampling.ipynb #d9b02cd0
+# %% ../../nbs/library/data/15_sampling.ipynb #ab9bf7a8
 def choose_donors(
     rows: np.ndarray,             # (N,) the items of a step
     artificial: np.ndarray,       # (N,) bool
@@ -148,7 +150,7 @@ def choose_donors(
     raise VocalrepError("no accompaniment of another piece was found in 100 draws; "
                         "the corpus needs at least two clips with vocals")
 
-# %% ../../nbs/library/data/15_sampling.ipynb #948f9d57
+# %% ../../nbs/library/data/15_sampling.ipynb #7e6f03d3
 def remix_gains(
     n: int,
     rules: SamplingRules,
@@ -160,7 +162,7 @@ def remix_gains(
     w = rng.uniform(*rules.remix_gains, n).astype(np.float32)
     return w, 1 - w**2
 
-# %% ../../nbs/library/data/15_sampling.ipynb #49d0110c
+# %% ../../nbs/library/data/15_sampling.ipynb #882fceda
 def choose_same_artist(
     rows: np.ndarray,            # (N,) the anchors
     candidates: np.ndarray,      # rows among which partners are drawn
@@ -180,7 +182,7 @@ def choose_same_artist(
     drawn = (rng.random(len(rows)) * (count - left_out)).astype(np.int64)
     return order[first + drawn + (left_out & (drawn >= own))]                # step over the anchor
 
-# %% ../../nbs/library/data/15_sampling.ipynb #30a3951e
+# %% ../../nbs/library/data/15_sampling.ipynb #7b7e5bd1
 def candidate_rows(
     store: Store,
     split: str,               # "train", "valid" or "test"
@@ -197,7 +199,7 @@ def candidate_rows(
                             "and vocals above the activity threshold")
     return rows
 
-# %% ../../nbs/library/data/15_sampling.ipynb #c4071b89
+# %% ../../nbs/library/data/15_sampling.ipynb #efd17345
 POOL_STEPS, POOL_RENEWED = 10, 0.2       # CVSM code: 81 920 keys for steps of 8192, a fifth renewed every ten steps
 
 
@@ -221,7 +223,7 @@ class ItemPool:
         rounds = -(-self.size // len(pool))
         return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:self.size]
 
-# %% ../../nbs/library/data/15_sampling.ipynb #eda1183e
+# %% ../../nbs/library/data/15_sampling.ipynb #9ba7294c
 def mixture_layers(
     store: Store,
     rows: np.ndarray,        # (N,)
@@ -233,7 +235,7 @@ def mixture_layers(
     sources = ("vocals", "accompaniment") if "vocals" in store.stems else ("mixture",)
     return tuple(Layer(source, rows, offsets, gains) for source in sources)
 
-# %% ../../nbs/library/data/15_sampling.ipynb #b8ba9da6
+# %% ../../nbs/library/data/15_sampling.ipynb #69e1277f
 def hybrid_layers(
     store: Store,
     rows: np.ndarray,         # (N,) whose vocals are heard
@@ -250,7 +252,7 @@ def hybrid_layers(
     behind = np.where(remixed, behind * level_gains(store, donors, "accompaniment", scaling), recorded)
     return Layer("vocals", rows, offsets, front), Layer("accompaniment", donors, offsets, behind)
 
-# %% ../../nbs/library/data/15_sampling.ipynb #81740de6
+# %% ../../nbs/library/data/15_sampling.ipynb #1719bee9
 @dataclasses.dataclass(frozen=True)
 class PairSampling:
     "Contrastive pairs of excerpts: a mixture as the anchor, and its positive."
@@ -277,7 +279,7 @@ class PairSampling:
         "A sampler of one split; `seed` is whatever numpy takes."
         return PairSampler(store, self, step_pairs, batch, split, seed)
 
-# %% ../../nbs/library/data/15_sampling.ipynb #478a4d19
+# %% ../../nbs/library/data/15_sampling.ipynb #bf764454
 class PairSampler:
     "Draws steps of contrastive pairs from a store's segments."
 
@@ -317,7 +319,7 @@ class PairSampler:
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.pool.rows, self.pool.drawn = state["pool"].numpy().copy(), state["drawn"]
 
-# %% ../../nbs/library/data/15_sampling.ipynb #93ff7eab
+# %% ../../nbs/library/data/15_sampling.ipynb #27d129ca
 def row_numbers(
     store: Store,
     candidates: np.ndarray,   # rows that are drawn
@@ -331,7 +333,7 @@ def row_numbers(
                             f"{store.folder} have none; name them in the corpus, or draw pairs of one segment")
     return clips, artists
 
-# %% ../../nbs/library/data/15_sampling.ipynb #b0c4a07f
+# %% ../../nbs/library/data/15_sampling.ipynb #ad890e7d
 def draw_anchors(sampler: PairSampler, rows: np.ndarray, offsets: np.ndarray) -> tuple[Layer, ...]:
     "Real mixtures, artificial mixtures, or both."
     how, rng = sampler.how, sampler.rng

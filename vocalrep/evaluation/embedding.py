@@ -6,7 +6,7 @@
 __all__ = ['excerpt_offsets', 'spread_evenly', 'excerpt_places', 'fragment_places', 'encode', 'embed_excerpts', 'clip_means',
            'embed_clips']
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #811d26d5
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #d3a795ca
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..data.levels import AROUND
 from ..data.store import Store
 from ..models.encoders import Encoder
 from ..project import VocalrepError
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #f3ddf054
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #d81b503d
 def excerpt_offsets(
     seconds: float,           # of an excerpt
     rate: int,                # samples per second
@@ -31,7 +32,7 @@ def excerpt_offsets(
                             "use an encoder of shorter excerpts, or a store of longer segments")
     return np.arange(count) * round(seconds * rate)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #8a8a77c6
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #f5743959
 def spread_evenly(
     places: pd.DataFrame,      # column clip; one row an excerpt
     per_clip: int,             # at most so many
@@ -41,7 +42,7 @@ def spread_evenly(
     new_slot = (order * per_clip) // size != ((order - 1) * per_clip) // size
     return places[(size <= per_clip) | (order == 0) | new_slot].reset_index(drop=True)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #2eef1190
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #cfe65cf5
 def excerpt_places(
     store: Store,
     split: str | None = None,         # "train", "valid", "test", or None for all
@@ -62,7 +63,7 @@ def excerpt_places(
     places["offset"] = np.tile(offsets, len(chosen))
     return places if per_clip is None else spread_evenly(places, per_clip)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #adb86277
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #f228f413
 def _fragment_names(places: pd.DataFrame, seconds: float) -> pd.Series:
     "`singer/NAME_START_END_4s.wav`; clips that already name a folder, or have no singer, keep their own name."
     own = places["clip"].str.contains("/") | places.artist.isna()
@@ -90,7 +91,7 @@ def fragment_places(
     places["name"] = _fragment_names(places, seconds)
     return places
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #9c7faed7
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #621ada79
 def _device_of(encoder: Encoder) -> torch.device:
     "Where an encoder's numbers are."
     return next((p.device for p in [*encoder.parameters(), *encoder.buffers()]), torch.device("cpu"))
@@ -100,7 +101,7 @@ def _device_of(encoder: Encoder) -> torch.device:
 def encode(
     encoder: Encoder,
     waveforms: Tensor,       # (B, T) as recorded
-    norms: Tensor | None = None,   # (B,) of the 5 s around each, as recorded; None: not known
+    norms: Tensor | None = None,   # (B,) of what is around each, as its level wants it; None: not known
 ) -> Tensor:                 # (B, D) float32, on the CPU
     "One batch through an encoder in evaluation mode; its mode is left as it was."
     training, device = encoder.training, _device_of(encoder)
@@ -110,7 +111,7 @@ def encode(
     finally:
         encoder.train(training)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #50aba6b0
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #459f904a
 def _check_places(store: Store, encoder: Encoder, source: str, places: pd.DataFrame) -> None:
     "An encoder of another rate, an unknown source or no place at all raise `VocalrepError`."
     if encoder.rate != store.rate:
@@ -131,9 +132,10 @@ def _embedded(
     for start in range(0, len(places), batch):
         part = slice(start, min(start + batch, len(places)))
         waveforms = store.excerpts(row[part], offset[part], encoder.samples, source)
-        yield part, encode(encoder, waveforms, store.norms(row[part], source))
+        norms = store.norms(row[part], source, AROUND.get(encoder.level, "segment"))
+        yield part, encode(encoder, waveforms, norms)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #96c5b4cf
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #1e4da49e
 def embed_excerpts(
     store: Store,
     encoder: Encoder,                     # any encoder: waveforms (B, T) and norms (B,) -> (B, D)
@@ -150,7 +152,7 @@ def embed_excerpts(
         vectors[rows] = part.numpy()
     return vectors
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #764f98a0
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #8518c659
 def _clip_table(places: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     "Clips by first excerpt (clip, artist, gender, excerpts), and the row of each excerpt's clip in that table."
     number, names = pd.factorize(places["clip"])
@@ -174,7 +176,7 @@ def clip_means(
         sums.index_add_(0, torch.from_numpy(number[rows]), torch.from_numpy(np.asarray(vectors[rows], np.float64)))
     return clips, (sums.numpy() / clips.excerpts.to_numpy()[:, None]).astype(np.float32)
 
-# %% ../../nbs/library/evaluation/03_embedding.ipynb #61da21ad
+# %% ../../nbs/library/evaluation/03_embedding.ipynb #f53c6c65
 def embed_clips(
     store: Store,
     encoder: Encoder,                     # any encoder: waveforms (B, T) and norms (B,) -> (B, D)

@@ -7,7 +7,7 @@ __all__ = ['POOLINGS', 'ENCODERS', 'FEATURE_PEAKS', 'FULL_SCALE_PEAK', 'SINGER_N
            'SpectrogramEncoder', 'divide_by_peak', 'SingerEncoder', 'dct_matrix', 'MeanMFCC', 'build_encoder',
            'check_finite', 'save_encoder', 'find_level', 'read_spec', 'load_encoder']
 
-# %% ../../nbs/library/models/03_encoders.ipynb #88f8fc71
+# %% ../../nbs/library/models/03_encoders.ipynb #1e27d0cc
 import dataclasses
 import hashlib
 import math
@@ -24,13 +24,14 @@ from .networks import (ImageNetInput, efficientnet_b0, keras_initial_values, sma
                                       small_picture_cnn, torchvision_b0)
 from ..project import VocalrepError, choose, read_json, write_json, writing
 
-# %% ../../nbs/library/models/03_encoders.ipynb #b64c0ae2
+# %% ../../nbs/library/models/03_encoders.ipynb #bacd67ce
 class Encoder(nn.Module):
     "Waveforms (B, T) to embeddings (B, dim). Subclasses set `name` and `dim`, define `embed` and mostly `features`."
     name: str
     rate: int = 16000         # samples per second it expects
     seconds: float = 1.0      # of an excerpt
     level: str = "recorded"   # how loud an excerpt should be: one of `LEVELS`
+    blank: float = 0.0        # what `features` hold where a part of the spectrogram is masked
     dim: int
 
     @property
@@ -61,13 +62,13 @@ class Encoder(nn.Module):
         "Embeddings (B, dim) of waveforms (B, T) as loud as they come; `norms` as in `at_level`."
         return self.embed(self.features(self.at_level(waveforms, norms)))
 
-# %% ../../nbs/library/models/03_encoders.ipynb #e4fd0274
+# %% ../../nbs/library/models/03_encoders.ipynb #c4f7170f
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {   # (B, dim, time, mel) to (B, dim)
     "max": partial(torch.amax, dim=(2, 3)),           # CVSM's released code; MSCOL, paper and code
     "avg": partial(torch.mean, dim=(2, 3)),           # CVSM's paper
 }
 
-# %% ../../nbs/library/models/03_encoders.ipynb #867762e5
+# %% ../../nbs/library/models/03_encoders.ipynb #f739fb36
 @dataclasses.dataclass(frozen=True)
 class Network:
     "How an encoder's network is made and what its input is: (log-mel + offset) * scale."
@@ -83,7 +84,7 @@ ENCODERS = {
     "small-cnn": Network(small_cnn, offset=4.0, scale=1 / 2, standardised=True),   # for minutes on a processor
 }
 
-# %% ../../nbs/library/models/03_encoders.ipynb #3e863f2b
+# %% ../../nbs/library/models/03_encoders.ipynb #19c2913c
 class SpectrogramEncoder(Encoder):
     "Log-mel spectrogram, network, global pooling (CVSM, section III; MSCOL, section 3)."
 
@@ -98,6 +99,7 @@ class SpectrogramEncoder(Encoder):
         self.name, self.dim = name, made.dim
         self.pooling, self.level = choose("pooling", pooling, POOLINGS), choose("level", level, LEVELS)
         self.offset, self.scale = made.offset, made.scale
+        self.blank = made.offset * made.scale                          # of a log-mel of 0 (MSCOL's code)
         self.frontend = LogMel(self.rate)
         self.network = made.build()
         keras_initial_values(self.network)
@@ -118,7 +120,7 @@ class SpectrogramEncoder(Encoder):
         maps = self.network(features.contiguous(memory_format=torch.channels_last))    # (B, dim, time / 32, mel / 32)
         return self.standardise(POOLINGS[self.pooling](maps))
 
-# %% ../../nbs/library/models/03_encoders.ipynb #10ca046e
+# %% ../../nbs/library/models/03_encoders.ipynb #a1c4e6e2
 FEATURE_PEAKS = ("batch", "fixed")    # "batch": released; the paper says nothing, "fixed": our reading
 FULL_SCALE_PEAK = 8.990376            # what a full-scale sine of 440 Hz reaches in the released spectrogram
 
@@ -130,7 +132,7 @@ def divide_by_peak(
     "Log powers over the largest of the whole batch, or over `FULL_SCALE_PEAK`."
     return log_power / (log_power.amax() if peak == "batch" else FULL_SCALE_PEAK)
 
-# %% ../../nbs/library/models/03_encoders.ipynb #24a0895f
+# %% ../../nbs/library/models/03_encoders.ipynb #7a960089
 SINGER_NETWORKS = {   # what they see of a picture, and what they are
     "efficientnet-b0": (ImageNetInput, torchvision_b0),
     "small-cnn": (nn.Identity, small_picture_cnn),
@@ -167,7 +169,7 @@ class SingerEncoder(Encoder):
         "Embeddings (B, 1000) of pictures."
         return self.network(features.contiguous(memory_format=torch.channels_last))
 
-# %% ../../nbs/library/models/03_encoders.ipynb #3ee62870
+# %% ../../nbs/library/models/03_encoders.ipynb #8e26501d
 def dct_matrix(
     bands: int,
     cepstra: int,
@@ -178,7 +180,7 @@ def dct_matrix(
     matrix[:, 0] /= math.sqrt(2)
     return matrix.float()
 
-# %% ../../nbs/library/models/03_encoders.ipynb #3222bee4
+# %% ../../nbs/library/models/03_encoders.ipynb #837358a4
 class MeanMFCC(Encoder):
     "Cepstra 1 to `cepstra` of the log-mel spectrogram, averaged over time: the baseline, with nothing to train."
 
@@ -201,7 +203,7 @@ class MeanMFCC(Encoder):
         "Mean cepstra (B, cepstra); the mean comes first, since both are linear."
         return features.mean(1) @ self.dct
 
-# %% ../../nbs/library/models/03_encoders.ipynb #401ca77f
+# %% ../../nbs/library/models/03_encoders.ipynb #7848e215
 KINDS = {"excerpt": SpectrogramEncoder, "singer": SingerEncoder}
 
 
@@ -212,7 +214,7 @@ def build_encoder(
     options = {k: v for k, v in spec.items() if k != "kind"}
     return KINDS[choose("kind of encoder", spec.get("kind", "excerpt"), KINDS)](**options)
 
-# %% ../../nbs/library/models/03_encoders.ipynb #3fd41abb
+# %% ../../nbs/library/models/03_encoders.ipynb #5b4f9e47
 def check_finite(weights: dict[str, Tensor], file: Path) -> None:
     "Weights that are not numbers raise `VocalrepError` with the file that they are, or would be, in."
     wrong = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
@@ -234,7 +236,7 @@ def save_encoder(
         temporary.write_bytes(content)
     write_json(Path(folder) / "encoder.json", {**encoder.spec, "sha256": hashlib.sha256(content).hexdigest()})
 
-# %% ../../nbs/library/models/03_encoders.ipynb #2e238d4b
+# %% ../../nbs/library/models/03_encoders.ipynb #f16e43a2
 def find_level(folder: str | Path) -> str | None:
     "The level on which an older run was trained, from the protocol in its config.json; None where there is none."
     file = Path(folder) / "config.json"
@@ -258,7 +260,7 @@ def read_spec(folder: str | Path) -> dict:
     level = spec.get("level") or find_level(folder)
     return spec if level is None else spec | {"level": level}
 
-# %% ../../nbs/library/models/03_encoders.ipynb #7319f966
+# %% ../../nbs/library/models/03_encoders.ipynb #b3cab0a2
 def load_encoder(
     folder: str | Path,   # written by `save_encoder`, or a run's folder
     device: str = "cpu",

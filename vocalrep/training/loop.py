@@ -8,7 +8,7 @@ __all__ = ['Validator', 'updates_per_step', 'progress_at', 'warm_up_and_cosine',
            'set_learning_rate', 'check_loss', 'train_step', 'validate', 'watch', 'keep_best', 'train', 'use_gpu',
            'train_until_done', 'record', 'write_history', 'finish']
 
-# %% ../../nbs/library/training/06_loop.ipynb #24134556
+# %% ../../nbs/library/training/06_loop.ipynb #426bf818
 import contextlib
 import math
 import time
@@ -30,7 +30,7 @@ from .ranks import check_training, connect, count_ranks, gathering, is_first_ran
 from .runs import Run, claim_run, load_checkpoint, make_config, run_folder, save_checkpoint
 from .variants import Preset, Schedule, Variant, check_store, stage_starts
 
-# %% ../../nbs/library/training/06_loop.ipynb #7d96a1e4
+# %% ../../nbs/library/training/06_loop.ipynb #a07f0308
 def updates_per_step(preset: Preset) -> int:
     "How many mini-batches, and so updates, a step has."
     return preset.step_pairs // preset.batch
@@ -48,7 +48,7 @@ def warm_up_and_cosine(progress: float, warm_up: float) -> float:
         return progress / warm_up
     return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
-# %% ../../nbs/library/training/06_loop.ipynb #047b0272
+# %% ../../nbs/library/training/06_loop.ipynb #fea5ca56
 def make_scheduler(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
@@ -58,6 +58,8 @@ def make_scheduler(
     "What changes the learning rate, if anything does."
     if schedule.warm_up is not None:
         return LambdaLR(optimizer, lambda k: warm_up_and_cosine(progress_at(first + k, preset), schedule.warm_up))
+    if schedule.halve_at is not None:
+        return LambdaLR(optimizer, lambda k: 0.5 if progress_at(first + k, preset) >= schedule.halve_at else 1.0)
     if schedule.halve_on_plateau:
         validations = math.ceil(preset.patience / preset.validate_every)
         return ReduceLROnPlateau(optimizer, factor=0.5, patience=validations - 1, threshold=0, threshold_mode="abs",
@@ -74,7 +76,7 @@ def running_average(average: dict | None, loss: float, step: int) -> dict[str, f
         return dict(value=value, best=value, since=step)
     return {**average, "value": value}
 
-# %% ../../nbs/library/training/06_loop.ipynb #d9a7c1f3
+# %% ../../nbs/library/training/06_loop.ipynb #641c7cfb
 def make_optimizer(method: Method, schedule: Schedule, learning_rate: float) -> torch.optim.Adam:
     "A fresh Adam: `learning_rate` for the encoder, `head_rate` times that for the head."
     encoder = list(method.encoder.parameters())
@@ -83,7 +85,7 @@ def make_optimizer(method: Method, schedule: Schedule, learning_rate: float) -> 
     groups = [dict(params=encoder, lr=learning_rate), dict(params=head, lr=learning_rate * schedule.head_rate)]
     return torch.optim.Adam(groups, eps=schedule.eps, weight_decay=schedule.weight_decay)
 
-# %% ../../nbs/library/training/06_loop.ipynb #f39a4f08
+# %% ../../nbs/library/training/06_loop.ipynb #6c0775fa
 class TrainingState:
     "All that changes during a run."
     PLAIN = ("step", "stage", "seconds", "average", "best", "history")     # saved as they are
@@ -123,7 +125,7 @@ class TrainingState:
         "Go on from what `state_dict` gave."
         resume(self, state)
 
-# %% ../../nbs/library/training/06_loop.ipynb #92b629ab
+# %% ../../nbs/library/training/06_loop.ipynb #60f7d87c
 def check_levels(variant: Variant, encoder: Encoder) -> None:
     "Samplers that give other levels than the encoder expects raise `VocalrepError`."
     for stage in variant.stages:
@@ -131,7 +133,7 @@ def check_levels(variant: Variant, encoder: Encoder) -> None:
             raise VocalrepError(f"{variant.name} would be trained on waveforms of level {stage.sampling.scaling!r}, "
                                 f"and its encoder expects {encoder.level!r}; give both the same")
 
-# %% ../../nbs/library/training/06_loop.ipynb #100a50a8
+# %% ../../nbs/library/training/06_loop.ipynb #a0ab811e
 def begin_stage(state: TrainingState) -> None:
     "The samplers and the schedule of the present stage."
     preset, stage, k = state.preset, state.variant.stages[state.stage], state.stage
@@ -155,7 +157,7 @@ def enter_stage(state: TrainingState) -> bool:
     begin_stage(state)
     return rate is not None
 
-# %% ../../nbs/library/training/06_loop.ipynb #9a908ab6
+# %% ../../nbs/library/training/06_loop.ipynb #ab911097
 def resume(state: TrainingState, saved: dict[str, Any]) -> None:
     "Go on from what `TrainingState.state_dict` gave."
     for name in TrainingState.PLAIN:
@@ -168,14 +170,14 @@ def resume(state: TrainingState, saved: dict[str, Any]) -> None:
         state.scheduler.load_state_dict(saved["scheduler"])
     torch.set_rng_state(saved["random"].cpu())
 
-# %% ../../nbs/library/training/06_loop.ipynb #15553dea
+# %% ../../nbs/library/training/06_loop.ipynb #184380ea
 def set_learning_rate(state: TrainingState, update: int) -> None:
     "The learning rate of an update, where it follows a schedule over updates."
     if isinstance(state.scheduler, LambdaLR):
         while state.scheduler.last_epoch < update - state.first_update:
             state.scheduler.step()
 
-# %% ../../nbs/library/training/06_loop.ipynb #5d3ad5fe
+# %% ../../nbs/library/training/06_loop.ipynb #574e2a76
 def check_loss(
     loss: Tensor,                 # ()
     state: TrainingState,
@@ -190,7 +192,7 @@ def check_loss(
         cause = f"what it was given is not finite either: prepare {state.store.folder} again"
     raise VocalrepError(f"{state.place}: the loss became {loss.item()} at step {state.step}; {cause}")
 
-# %% ../../nbs/library/training/06_loop.ipynb #afbe1867
+# %% ../../nbs/library/training/06_loop.ipynb #bc832f42
 def train_step(state: TrainingState, learner: nn.Module, fabric, optimizer, bar=None) -> dict[str, float]:
     "One step: draw pairs, and update once per mini-batch. Returns the means of what the method logs."
     learner.train()
@@ -212,7 +214,7 @@ def train_step(state: TrainingState, learner: nn.Module, fabric, optimizer, bar=
     means = torch.stack(totals).mean(0).tolist()
     return {f"train_{name}": mean for name, mean in zip(state.method.logged, means)}
 
-# %% ../../nbs/library/training/06_loop.ipynb #cef93911
+# %% ../../nbs/library/training/06_loop.ipynb #8baa6980
 Validator = Callable[[Encoder, Store], dict[str, float]]
 
 
@@ -228,7 +230,7 @@ def validate(state: TrainingState, learner: nn.Module, fabric, validator: Valida
     row = {f"valid_{name}": float(torch.stack([v[name] for v in values]).mean()) for name in state.method.logged}
     return row if validator is None else {**row, **validator(state.method.encoder, state.store)}
 
-# %% ../../nbs/library/training/06_loop.ipynb #956830ac
+# %% ../../nbs/library/training/06_loop.ipynb #8a8f2551
 def watch(state: TrainingState, loss: float) -> None:
     "Follow the validation loss, and tell a schedule that waits for a plateau."
     state.average = running_average(state.average, loss, state.step)
@@ -246,7 +248,7 @@ def keep_best(state: TrainingState, row: dict[str, float]) -> None:
         weights = {k: v.detach().cpu().clone() for k, v in state.method.encoder.state_dict().items()}
         state.best = dict(step=state.step, value=value, encoder=weights)
 
-# %% ../../nbs/library/training/06_loop.ipynb #45ff932f
+# %% ../../nbs/library/training/06_loop.ipynb #1a6e93a1
 def _check_validator(variant: Variant, validator: Validator | None) -> None:
     "What decides which weights are kept must be computed by somebody."
     column = variant.schedule.keep_best
@@ -254,7 +256,7 @@ def _check_validator(variant: Variant, validator: Validator | None) -> None:
         raise VocalrepError(f"{variant.name} keeps the weights of the best {column!r}, and nothing computes it; "
                             "hand in a validator")
 
-# %% ../../nbs/library/training/06_loop.ipynb #40c6af76
+# %% ../../nbs/library/training/06_loop.ipynb #6f334cc1
 def train(
     variant: Variant,
     store: Store,                          # a prepared corpus
@@ -283,7 +285,7 @@ def train(
             train_until_done(run, state, config, validator, fabric, progress)
     return run
 
-# %% ../../nbs/library/training/06_loop.ipynb #4b83739c
+# %% ../../nbs/library/training/06_loop.ipynb #2c53e596
 def use_gpu(state: TrainingState, fabric) -> None:
     "Hold the stores on the GPU where they take less than half of the free memory; batch norms see all devices."
     if fabric.world_size > 1:
@@ -292,7 +294,7 @@ def use_gpu(state: TrainingState, fabric) -> None:
         if 2 * store.base[-1] < torch.cuda.mem_get_info(fabric.device)[0] / 2:
             store.load(str(fabric.device))
 
-# %% ../../nbs/library/training/06_loop.ipynb #24786c8a
+# %% ../../nbs/library/training/06_loop.ipynb #e090719c
 def train_until_done(run: Run, state: TrainingState, config: dict, validator, fabric, progress: bool) -> None:
     "The loop itself."
     from tqdm import tqdm
@@ -323,7 +325,7 @@ def train_until_done(run: Run, state: TrainingState, config: dict, validator, fa
         finish(run, state, fabric)
     leave(fabric)
 
-# %% ../../nbs/library/training/06_loop.ipynb #83bec0dc
+# %% ../../nbs/library/training/06_loop.ipynb #096b2577
 def record(state: TrainingState, row: dict[str, float]) -> None:
     "Act on a validation, and append it to the history."
     watch(state, row["valid_loss"])
@@ -338,7 +340,7 @@ def write_history(run: Run, state: TrainingState) -> None:
     with writing(run.folder / "history.csv") as temporary:
         pd.DataFrame(state.history).to_csv(temporary, index=False)
 
-# %% ../../nbs/library/training/06_loop.ipynb #5c6ddb83
+# %% ../../nbs/library/training/06_loop.ipynb #1ce833ec
 def finish(run: Run, state: TrainingState, fabric) -> None:
     "Write the encoder, then the summary that declares the run complete, then drop the checkpoint."
     encoder, last = state.method.encoder, {k: v for k, v in state.history[-1].items() if k != "seconds"}

@@ -6,7 +6,7 @@
 __all__ = ['DIGEST', 'Run', 'run_folder', 'plain', 'make_config', 'differences', 'names_only', 'claim_run', 'save_checkpoint',
            'load_checkpoint']
 
-# %% ../../nbs/library/training/04_runs.ipynb #eb032133
+# %% ../../nbs/library/training/04_runs.ipynb #b71fd815
 import dataclasses
 import hashlib
 import io
@@ -19,10 +19,10 @@ import torch
 
 from ..data.store import Store
 from ..models.encoders import Encoder, load_encoder
-from ..project import VocalrepError, home, provenance, read_json, write_json, writing
+from ..project import LATER, VocalrepError, home, provenance, read_json, write_json, writing
 from .variants import Preset, Variant
 
-# %% ../../nbs/library/training/04_runs.ipynb #04ec5e48
+# %% ../../nbs/library/training/04_runs.ipynb #59ffe930
 @dataclasses.dataclass(frozen=True)
 class Run:
     "A trained variant on disk."
@@ -55,7 +55,7 @@ class Run:
                                 "or go on with the same `vocalrep train` command")
         return load_encoder(self.folder, device)
 
-# %% ../../nbs/library/training/04_runs.ipynb #128de616
+# %% ../../nbs/library/training/04_runs.ipynb #5acadf87
 def run_folder(
     variant: str,           # names
     corpus: str,
@@ -67,12 +67,13 @@ def run_folder(
     usual = protocol in ("", "released")
     return home() / "runs" / "-".join([variant, corpus, preset, *([] if usual else [protocol]), f"s{seed}"])
 
-# %% ../../nbs/library/training/04_runs.ipynb #246909de
+# %% ../../nbs/library/training/04_runs.ipynb #f4b39d08
 def plain(value: Any) -> Any:
     "Records, tuples and paths as JSON has them."
     if dataclasses.is_dataclass(value):
-        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"record": type(value).__name__, **fields}
+        written = [field.name for field in dataclasses.fields(value)
+                   if field.metadata != LATER or getattr(value, field.name) != field.default]
+        return {"record": type(value).__name__, **{name: plain(getattr(value, name)) for name in written}}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -88,7 +89,7 @@ def make_config(
     shared = {} if devices == 1 else dict(devices=devices)
     return {**records, "corpus": plain(store.identity), "seed": seed, **shared}
 
-# %% ../../nbs/library/training/04_runs.ipynb #be95418a
+# %% ../../nbs/library/training/04_runs.ipynb #8394a00f
 def differences(there: Any, now: Any, path: str = "") -> list[str]:
     "Where two configurations differ, as readable lines."
     if isinstance(there, dict) and isinstance(now, dict):
@@ -96,7 +97,7 @@ def differences(there: Any, now: Any, path: str = "") -> list[str]:
         return [line for k in keys for line in differences(there.get(k), now.get(k), f"{path}.{k}" if path else k)]
     return [] if there == now else [f"{path}: {there!r} there, {now!r} now"]
 
-# %% ../../nbs/library/training/04_runs.ipynb #1c7d4f3f
+# %% ../../nbs/library/training/04_runs.ipynb #1813de71
 def names_only(config: dict[str, Any]) -> dict[str, Any]:
     "A configuration of either form, with its named records reduced to their names."
     return {k: v["name"] if k in ("variant", "protocol", "preset") and isinstance(v, dict) else v
@@ -116,7 +117,7 @@ def claim_run(folder: Path, config: dict[str, Any]) -> None:
         raise VocalrepError(f"{folder} holds another run ({'; '.join(differs[:4])}); "
                             "choose another folder by out=..., or remove that one")
 
-# %% ../../nbs/library/training/04_runs.ipynb #bdd163d0
+# %% ../../nbs/library/training/04_runs.ipynb #fe45f176
 def _name(config: dict[str, Any]) -> dict[str, Any]:
     "What stands for a configuration in a checkpoint: readable names, and a digest of everything."
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
@@ -135,7 +136,7 @@ def save_checkpoint(
     with writing(file) as temporary:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
 
-# %% ../../nbs/library/training/04_runs.ipynb #78b3f232
+# %% ../../nbs/library/training/04_runs.ipynb #9524c13c
 DIGEST = hashlib.sha256().digest_size    # bytes at the end of a checkpoint
 
 
@@ -155,7 +156,7 @@ def _read_checkpoint(file: Path) -> Any:
     except Exception as error:                                 # torch's own text ends in how to switch this off
         raise _unfit(file, "it holds more than tensors and plain values, and was not opened") from error
 
-# %% ../../nbs/library/training/04_runs.ipynb #3c389eb7
+# %% ../../nbs/library/training/04_runs.ipynb #9db7151d
 def load_checkpoint(
     file: Path,
     state: Any,                  # gets the state by `load_state_dict`

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['Preset', 'Stage', 'Schedule', 'Variant', 'stage_starts', 'check_store']
 
-# %% ../../nbs/library/training/03_variants.ipynb #950d107d
+# %% ../../nbs/library/training/03_variants.ipynb #dacae80c
 import dataclasses
 from typing import Any
 
 from ..data.corpora import Size
 from ..data.store import Sound, Store
-from ..project import VocalrepError, choose
+from ..project import LATER, VocalrepError, choose
 
-# %% ../../nbs/library/training/03_variants.ipynb #c30b52d3
+# %% ../../nbs/library/training/03_variants.ipynb #9b0a6d32
 @dataclasses.dataclass(frozen=True)
 class Preset:
     "How much compute."
@@ -27,7 +27,7 @@ class Preset:
     patience: int            # steps without improvement before a plateau is acted on
     precision: str = "32-true"   # Lightning Fabric's name
 
-# %% ../../nbs/library/training/03_variants.ipynb #d8d8f63b
+# %% ../../nbs/library/training/03_variants.ipynb #63d28526
 @dataclasses.dataclass(frozen=True)
 class Stage:
     "A part of the training during which batches are drawn in one way."
@@ -36,7 +36,7 @@ class Stage:
     learning_rate: float | None = None    # a fresh optimiser begins with it; None: go on as before
     name: str = ""                        # "fine-tuning"
 
-# %% ../../nbs/library/training/03_variants.ipynb #74f162a4
+# %% ../../nbs/library/training/03_variants.ipynb #0fd5607e
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     "How learning goes."
@@ -49,15 +49,17 @@ class Schedule:
     stop_on_plateau: bool = False    # end the run there
     keep_best: str | None = None     # keep the encoder of this history column's minimum; None: the last
     reduction: str = "mean"          # of the loss over a batch; "sum": the gradient is that of the mean times the batch
+    halve_at: float | None = dataclasses.field(default=None, metadata=LATER)   # halve the rate at this share of the run
 
     def __post_init__(self):
         choose("reduction", self.reduction, ("mean", "sum"))
-        if self.halve_on_plateau and self.warm_up is not None:
-            raise VocalrepError("a learning rate cannot follow a warm-up and halve on a plateau; choose one of the two")
+        if (self.warm_up is not None) + self.halve_on_plateau + (self.halve_at is not None) > 1:
+            raise VocalrepError("a learning rate follows a warm-up, halves on a plateau or halves at a share of the "
+                                "run; choose one of the three")
         if self.halve_on_plateau and self.stop_on_plateau:
             raise VocalrepError("a plateau can halve the learning rate or stop the run; choose one of the two")
 
-# %% ../../nbs/library/training/03_variants.ipynb #6835532b
+# %% ../../nbs/library/training/03_variants.ipynb #296f9503
 @dataclasses.dataclass(frozen=True)
 class Variant:
     "A trained system: what it hears, what its pairs are, and what it optimises."
@@ -69,12 +71,12 @@ class Variant:
     method: Any                  # a record of `training/02_methods`, or of one's own: `build(encoder)` gives a `Method`
     schedule: Schedule
 
-# %% ../../nbs/library/training/03_variants.ipynb #fc7481ce
+# %% ../../nbs/library/training/03_variants.ipynb #13de9d5c
 def stage_starts(variant: Variant, steps: int) -> list[int]:
     "The step at which each stage begins."
     return [round(sum(stage.share for stage in variant.stages[:i]) * steps) for i in range(len(variant.stages))]
 
-# %% ../../nbs/library/training/03_variants.ipynb #13fedd36
+# %% ../../nbs/library/training/03_variants.ipynb #35569620
 def check_store(variant: Variant, store: Store) -> None:
     "A store without the sound that a variant is trained on raises `VocalrepError`."
     sound, there = variant.sound, set(store.stems)
