@@ -20,7 +20,8 @@ from .project import UNWRITABLE, VocalrepError
 app = typer.Typer(help="Hearing who is singing: prepare a corpus, train an encoder, score it, reproduce a paper.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-CORPUS_HELP = "studio, techniques, music4all, folder, vocals (dry vocals), vocalset, m4singer, vctk or nus48e."
+CORPUS_HELP = ("studio, techniques, notes, music4all, folder, vocals (dry vocals), vocalset, m4singer, vctk, nus48e, "
+               "magnatagatune, nsynth or fma.")
 CorpusName = Annotated[str, typer.Option(help=CORPUS_HELP)]
 Root = Annotated[str, typer.Option(help="Where the data are (not needed by the studio).")]
 PresetName = Annotated[str, typer.Option(help="How much compute: smoke, laptop, gpu or paper.")]

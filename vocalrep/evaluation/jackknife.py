@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['MOST_GROUPS', 'deal_artists', 'leave_each_out', 'eer_without', 'rank_without', 'trials_without', 'answers_without',
-           'clusters_without', 'left_out_rows', 'average_left_out', 'influences']
+           'tags_without', 'clusters_without', 'left_out_rows', 'average_left_out', 'influences']
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #8634dec0
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #b372d8fe
 import zlib
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #22896f9f
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #3b09b5aa
 MOST_GROUPS = 60
 
 
@@ -28,7 +28,7 @@ def deal_artists(
     known, group = np.unique(names, return_inverse=True)
     return list(known), group
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #b576e6a0
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #b57a432a
 def leave_each_out(
     group: np.ndarray,                              # (N,) or (N, 2)
     count: int,                                     # G, groups
@@ -38,7 +38,7 @@ def leave_each_out(
     rows = group.reshape(len(group), -1)
     return np.array([score((rows != g).all(1)) for g in range(count)], float)
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #a7ff902f
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #6ed743d9
 def _crossing(positive: np.ndarray) -> float:     # (P,) bool, pairs from the most similar to the least
     "Equal error rate of sorted pairs, interpolated."
     tpr = np.append(0, np.cumsum(positive)) / positive.sum()
@@ -59,7 +59,7 @@ def eer_without(
     label = positive[order].astype(bool)
     return leave_each_out(group[order], count, lambda kept: _crossing(label[kept]))
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #ea5caa17
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #7e4b0165
 def rank_without(
     similarity: np.ndarray,     # (T, N, N) trials; query i's match is candidate i
     group: np.ndarray,          # (T, N) of query and candidate i
@@ -76,7 +76,7 @@ def rank_without(
     kept = np.maximum(group.shape[1] - member.sum(1), 1)                      # (T, G)
     return (ranks / kept**2).mean(0)
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #028d64af
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #e1839570
 def trials_without(
     unit: np.ndarray,          # (clips, D) rows of length one
     first: np.ndarray,         # (T, N) clips that ask
@@ -94,7 +94,7 @@ def trials_without(
     both = np.column_stack([np.append(asked, asked), np.append(asked, other)])
     return dict(eer=eer_without(score, label, both, count), mnr=rank_without(similarity, asked, count))
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #9e62128d
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #72f75e1f
 def answers_without(
     truth: np.ndarray,         # (n,) the right class of each clip
     answer: np.ndarray,        # (n,) the class that was named
@@ -113,7 +113,41 @@ def answers_without(
         f1 = np.where(counted, 2 * right / (asked + named), 0).sum(1) / counted.sum(1)
         return dict(accuracy=right.sum(1) / asked.sum(1), macro_f1=f1)
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #69381f97
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #f58b02b7
+def _met(places: np.ndarray, group: np.ndarray, points: int, count: int) -> np.ndarray:    # (points, G)
+    "How many of the clips (m,) have a place beyond each point, without each group."
+    table = np.bincount(places * count + group, minlength=(points + 1) * count).reshape(points + 1, count)
+    beyond = table[::-1].cumsum(0)[::-1][1:]
+    return beyond.sum(1, keepdims=True) - beyond
+
+
+def _areas(there: tuple, absent: tuple, count: int) -> tuple[np.ndarray, np.ndarray]:      # (G,) each
+    "ROC-AUC and average precision of one tag, from answers (m,) and groups (m,) of the clips with and without it."
+    levels = np.unique(there[0])                                              # (T,)
+    (TP, higher), (FP, worse) = ([_met(np.searchsorted(levels, answer, side), group, len(levels), count)
+                                  for side in ("right", "left")] for answer, group in (there, absent))     # (T, G)
+    P, N = (len(group) - np.bincount(group, minlength=count) for _, group in (there, absent))              # (G,)
+    below = N - (FP + worse) / 2                                              # of equals, half
+    with np.errstate(invalid="ignore", divide="ignore"):
+        P = np.where((P > 0) & (N > 0), P, np.nan)
+        precision = np.where(TP > 0, TP / (TP + FP), 0)
+        return ((TP - higher) * below).sum(0) / (P * N), ((TP - higher) * precision).sum(0) / P
+
+
+def tags_without(
+    truth: np.ndarray,         # (n, C) of 0, 1 and -1: not known
+    answer: np.ndarray,        # (n, C) higher: rather there
+    group: np.ndarray,         # (n,)
+    count: int,
+) -> dict[str, np.ndarray]:    # roc_auc, pr_auc: (G, C) each; NaN where no clip has the tag, or all have it
+    "Areas under the curves of each tag, without each group."
+    found = np.empty((2, count, truth.shape[1]))
+    for k in range(truth.shape[1]):
+        sides = [(answer[truth[:, k] == value, k], group[truth[:, k] == value]) for value in (1, 0)]
+        found[:, :, k] = _areas(*sides, count)
+    return dict(roc_auc=found[0], pr_auc=found[1])
+
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #267e73a6
 def _silhouette(sums: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> float:
     "Mean over the clusters, from sums (n, K) of distances of points to clusters."
     rows = np.arange(len(own))
@@ -134,7 +168,7 @@ def _distance_ratio(sums: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> flo
     inter = (total - within)[several] / (sizes * (len(own) - sizes))[several]
     return 1 - float(np.divide(intra, inter, out=np.ones_like(intra), where=inter > 0).mean())
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #5c4cca4f
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #2c650c83
 def clusters_without(
     points: np.ndarray,        # (N, D)
     labels: np.ndarray,        # (N,) which cluster each belongs to
@@ -154,7 +188,7 @@ def clusters_without(
             found[g] = _silhouette(rest, own[kept], sizes), _distance_ratio(rest, own[kept], sizes)
     return dict(silhouette=found[:, 0], distance_ratio=found[:, 1], distance_ratio_as_worded=1 - found[:, 1])
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #65a91a1c
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #3026caf8
 def left_out_rows(
     names: list[str],                      # of the groups
     scores: dict[str, np.ndarray],         # metric -> (G,)
@@ -177,7 +211,7 @@ def average_left_out(
         means[metric] = np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
     return means
 
-# %% ../../nbs/library/evaluation/00_jackknife.ipynb #24ab9765
+# %% ../../nbs/library/evaluation/00_jackknife.ipynb #eb98fd70
 def influences(
     left: np.ndarray,      # (..., G) scores without each group
 ) -> np.ndarray:           # (..., G), their mean 0

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MIXTURE', 'VOCALS', 'BOTH', 'TestCorpus', 'vocals_in_words', 'Condition', 'Task']
 
-# %% ../../nbs/library/evaluation/14_tasks.ipynb #cc16bf44
+# %% ../../nbs/library/evaluation/14_tasks.ipynb #c67d123a
 import dataclasses
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..data.store import Store
 
-# %% ../../nbs/library/evaluation/14_tasks.ipynb #6221544c
+# %% ../../nbs/library/evaluation/14_tasks.ipynb #c1f4f7e9
 @dataclasses.dataclass(frozen=True)
 class TestCorpus:
     "Clips on which systems are compared."
@@ -28,7 +28,7 @@ class TestCorpus:
 
     __test__ = False           # no test, whatever pytest reads into the name
 
-# %% ../../nbs/library/evaluation/14_tasks.ipynb #3fbb53a9
+# %% ../../nbs/library/evaluation/14_tasks.ipynb #600be485
 def vocals_in_words(
     store: Store,
 ) -> str:              # "true vocals", "vocals separated by studio-umx"
@@ -37,7 +37,7 @@ def vocals_in_words(
     name = about.get("separator_details", {}).get("name", about["separator"])
     return {"true": "true vocals", "none": "no vocals"}.get(name, f"vocals separated by {name}")
 
-# %% ../../nbs/library/evaluation/14_tasks.ipynb #17fefd5a
+# %% ../../nbs/library/evaluation/14_tasks.ipynb #dd82d6b9
 @dataclasses.dataclass(frozen=True)
 class Condition:
     "What an encoder hears of a corpus."
@@ -56,7 +56,7 @@ MIXTURE = Condition("mixture", "mixture")
 VOCALS = Condition("vocals", "vocals")
 BOTH = (MIXTURE, VOCALS)
 
-# %% ../../nbs/library/evaluation/14_tasks.ipynb #d3f0e791
+# %% ../../nbs/library/evaluation/14_tasks.ipynb #2484d94e
 @dataclasses.dataclass(frozen=True)
 class Task:
     "Something that frozen embeddings are asked."
@@ -69,6 +69,7 @@ class Task:
                                                 # and "left_out" (to score without each artist too)
     clips: bool = False                         # it is given the mean of each clip instead of its excerpts
     splits: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)    # a split -> those it looks at
+    taught: tuple[str, ...] = ()                # splits whose whole segments teach; none: what is asked teaches, too
     needs: str = ""                             # a column of the segments without which it has no answer
 
     def options_for(self, corpus: TestCorpus) -> dict[str, Any]:

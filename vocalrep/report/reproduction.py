@@ -54,7 +54,7 @@ def figures_folder(
     return home() / "figures"
 
 # %% ../../nbs/library/report/11_reproduction.ipynb #8d28f75d
-MADE_HERE = ("studio", "techniques")    # corpora that need no data
+MADE_HERE = ("studio", "techniques", "notes")    # corpora that need no data
 
 
 def named_folder(

@@ -7,7 +7,7 @@ __all__ = ['TRAINING_EXCERPTS', 'SCORE_COLUMNS', 'DEFAULTS', 'SUMMARY_KEYS', 'ca
            'places_of', 'embeddings', 'clip_embeddings', 'backends_of', 'backend_store', 'material', 'crops_of',
            'score_table', 'score', 'jobs', 'evaluate', 'summarise']
 
-# %% ../../nbs/library/report/03_scores.ipynb #7914db27
+# %% ../../nbs/library/report/03_scores.ipynb #3fff178c
 import dataclasses
 import hashlib
 import json
@@ -23,7 +23,7 @@ from ..data.store import Store
 from ..evaluation.backend import BACKENDS, SHRINKAGE, Backend, fit_backends
 from ..evaluation.crops import crop_places, embed_crops
 from ..evaluation.embedding import (
-    clip_means, embed_excerpts, excerpt_places, fragment_places, spread_evenly)
+    clip_means, embed_excerpts, excerpt_places, fragment_places, spread_evenly, whole_segments)
 from ..evaluation.tasks import Condition, Task, TestCorpus
 from ..models.adapters import FragmentEncoder, LayersEncoder, adapt
 from ..models.encoders import Encoder
@@ -31,7 +31,7 @@ from ..project import VocalrepError, home, pick_device, writing
 from .paper import Paper, open_corpus
 from .systems import System
 
-# %% ../../nbs/library/report/03_scores.ipynb #ba36240d
+# %% ../../nbs/library/report/03_scores.ipynb #18b1c3ef
 def _key(**parts: Any) -> str:
     "A short name for whatever decides a result."
     def plain(value: Any) -> Any:
@@ -45,7 +45,7 @@ def cached_file(kind: str, store: Store, system: System, what: str, suffix: str,
     key = _key(store=store.identity, system=system.identity, what=what, **parts)
     return home() / kind / store.folder.name / f"{readable}-{key}{suffix}"
 
-# %% ../../nbs/library/report/03_scores.ipynb #6b87b215
+# %% ../../nbs/library/report/03_scores.ipynb #bfeac357
 def _digest(file: Path) -> str:
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
@@ -76,7 +76,7 @@ def kept(
             temporary.write_text(_digest(file))
     return file
 
-# %% ../../nbs/library/report/03_scores.ipynb #8bbc90cb
+# %% ../../nbs/library/report/03_scores.ipynb #9b14492c
 def _save_table(file: Path, table: pd.DataFrame) -> None:
     table.to_parquet(file, index=False)
 
@@ -88,7 +88,7 @@ def kept_table(
     "A table that is computed the first time, and read afterwards."
     return pd.read_parquet(kept(file, compute, _save_table))
 
-# %% ../../nbs/library/report/03_scores.ipynb #1758a504
+# %% ../../nbs/library/report/03_scores.ipynb #a7ec2b49
 def listener(encoder: Encoder, condition: Condition, rate: int) -> Encoder:
     "An encoder as a condition wants it: adapted to fragments, narrowed, with all its layers."
     if condition.layers and hasattr(encoder, "layers"):
@@ -106,7 +106,7 @@ def places_of(
     places = cut(store, split, seconds=condition.seconds or system.seconds)
     return places if per_clip is None else spread_evenly(places, per_clip)
 
-# %% ../../nbs/library/report/03_scores.ipynb #5e6ccf58
+# %% ../../nbs/library/report/03_scores.ipynb #92aa58f8
 def embeddings(
     system: System,
     store: Store,
@@ -132,7 +132,7 @@ def embeddings(
 
     return places, np.load(kept(file, compute, np.save), mmap_mode="r")
 
-# %% ../../nbs/library/report/03_scores.ipynb #58212040
+# %% ../../nbs/library/report/03_scores.ipynb #945f3488
 def clip_embeddings(
     system: System,
     store: Store,
@@ -144,7 +144,7 @@ def clip_embeddings(
     "A system's clip embeddings: the mean over the excerpts of each clip."
     return clip_means(*embeddings(system, store, condition, split, device, source))
 
-# %% ../../nbs/library/report/03_scores.ipynb #53e17c34
+# %% ../../nbs/library/report/03_scores.ipynb #6236c96f
 TRAINING_EXCERPTS = 5      # of each training clip, at most
 
 
@@ -174,7 +174,7 @@ def backends_of(
     with np.load(kept(file, compute, _save_backends)) as arrays:
         return {name: Backend(arrays[f"{name} mean"], arrays[f"{name} matrix"]) for name in BACKENDS}
 
-# %% ../../nbs/library/report/03_scores.ipynb #88a41f67
+# %% ../../nbs/library/report/03_scores.ipynb #e0056ab0
 def backend_store(
     paper: Paper,
     store: Store,          # the training corpus
@@ -185,7 +185,7 @@ def backend_store(
         return store
     return open_corpus(paper, "studio", "", preset if preset == "smoke" else "laptop")
 
-# %% ../../nbs/library/report/03_scores.ipynb #416c80e6
+# %% ../../nbs/library/report/03_scores.ipynb #102fb893
 def material(
     system: System, corpus: TestCorpus, task: Task, condition: Condition, device: str,
 ) -> tuple[pd.DataFrame, np.ndarray, dict[str, np.ndarray]]:
@@ -200,21 +200,22 @@ def material(
              for split in task.parts(corpus.split)]
     return places, vectors, dict(against=np.concatenate(other))
 
-# %% ../../nbs/library/report/03_scores.ipynb #c66e7054
+# %% ../../nbs/library/report/03_scores.ipynb #764480bc
 def crops_of(
     system: System, corpus: TestCorpus, task: Task, condition: Condition, device: str,
 ) -> tuple[pd.DataFrame, np.ndarray] | None:     # places and embeddings; None: the protocol wants none
-    "What teaches the probes of a task: crops of the segments that it asks about."
+    "What teaches the probes of a task: crops of the segments that it asks about, or of other splits (`Task.taught`)."
     protocol, store = task.options["protocol"], corpus.store
     if not protocol.crops or task.options["probe"] != "linear":
         return None
-    asked = pd.concat([places_of(system, condition, store, split) for split in task.parts(corpus.split)])
+    asked = [places_of(system, condition, store, split) for split in task.parts(corpus.split) if not task.taught]
+    asked = pd.concat([*asked, *(whole_segments(store, split) for split in task.taught)])
     samples = round((condition.seconds or system.seconds) * store.rate)
     places = crop_places(asked, protocol.crops, samples, int(store.segment_seconds * store.rate))
     hearing = listener(system.make(pick_device(device)), condition, store.rate).to(pick_device(device))
     return places, embed_crops(store, hearing, condition.source, places, protocol.drop_connect, condition.batch)
 
-# %% ../../nbs/library/report/03_scores.ipynb #20fe04d0
+# %% ../../nbs/library/report/03_scores.ipynb #cef68998
 SCORE_COLUMNS = ("system", "seed", "trained_on", "corpus", "role", "condition", "task", "metric", "normalisation",
                  "probe", "seconds", "fraction", "repetition", "left_out", "value", "artists", "clips", "trials",
                  "reduced")
@@ -228,7 +229,7 @@ def score_table(table: pd.DataFrame, **about: Any) -> pd.DataFrame:   # SCORE_CO
     filled = filled.fillna({name: value for name, value in DEFAULTS.items() if name != "seconds"})
     return filled.astype(dict(seconds=float, fraction=float, value=float))[list(SCORE_COLUMNS)]
 
-# %% ../../nbs/library/report/03_scores.ipynb #a7eac22b
+# %% ../../nbs/library/report/03_scores.ipynb #90448c20
 def score(
     system: System, corpus: TestCorpus, task: Task, condition: Condition, device: str = "auto",
 ) -> pd.DataFrame:               # SCORE_COLUMNS
@@ -237,6 +238,7 @@ def score(
     training = corpus.training if "backends" in task.context else None
     behind = dict(training=training.identity, shrinkage=SHRINKAGE) if training else {}
     behind |= dict(left_out=True) if "left_out" in task.context else {}
+    behind |= dict(taught=task.taught) if task.taught else {}
     file = cached_file("scores", corpus.store, system, f"{condition.name}-{task.name}", ".parquet",
                        split=corpus.split, condition=heard, options=options, clips=task.clips, **behind)
 
@@ -253,7 +255,7 @@ def score(
     return score_table(kept_table(file, compute), system=system.name, seed=system.seed, trained_on=system.trained_on,
                        corpus=corpus.label, role=corpus.role, condition=condition.name, task=task.name)
 
-# %% ../../nbs/library/report/03_scores.ipynb #7284760f
+# %% ../../nbs/library/report/03_scores.ipynb #6f772375
 def jobs(
     systems: Iterable[System], corpora: Iterable[TestCorpus], tasks: Iterable[Task],
 ) -> list[tuple[System, TestCorpus, Task, Condition]]:
@@ -264,7 +266,7 @@ def jobs(
             for task in tasks if not task.needs or corpus.store.segments[task.needs].notna().any()
             for condition in task.conditions if condition.rates[0] <= system.rate <= condition.rates[1]]
 
-# %% ../../nbs/library/report/03_scores.ipynb #0ddd21bc
+# %% ../../nbs/library/report/03_scores.ipynb #c65b6535
 def evaluate(
     systems: Iterable[System],
     corpora: Iterable[TestCorpus],
@@ -285,7 +287,7 @@ def evaluate(
     table = pd.concat([score(*job, device) for job in bar], ignore_index=True)
     return table if left_out else table[table.left_out == ""].reset_index(drop=True)
 
-# %% ../../nbs/library/report/03_scores.ipynb #e5d5e859
+# %% ../../nbs/library/report/03_scores.ipynb #7692e312
 SUMMARY_KEYS = ["system", "corpus", "role", "condition", "task", "metric", "normalisation", "probe", "seconds",
                 "fraction"]
 

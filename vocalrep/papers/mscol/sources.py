@@ -6,18 +6,19 @@
 __all__ = ['HOP', 'FRAME', 'FRAMES', 'CROP', 'CHUNK', 'SILENCE', 'chunk_rows', 'active_rows', 'SourceSampling', 'draw_chunks',
            'draw_active', 'SourceSampler', 'draw_step']
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #47810ce4
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #f4c3fd0f
 import dataclasses
 import json
 from collections.abc import Iterator
 
 import numpy as np
 
+from ...data.reseparated import open_reseparated
 from ...data.sampling import Batch, Draw, Layer, label_tensors, level_gains, mini_batches, mix
 from ...data.store import Store
 from ...project import VocalrepError, choose
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #2cacc39f
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #15f2a1c1
 HOP, FRAME = 160, 400                 # samples of the spectrogram (`models/01_frontends`)
 FRAMES, CROP = 392, 98                # of a chunk; of an excerpt
 CHUNK = FRAMES * HOP / 16000          # seconds: 3.92
@@ -38,7 +39,7 @@ def chunk_rows(
                             "which a clip goes on; give longer clips, or a larger split")
     return rows
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #e1c1f464
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #a5545461
 def active_rows(
     store: Store,
     rows: np.ndarray,              # chunks
@@ -52,7 +53,7 @@ def active_rows(
                             "threshold; train on the other sources, or on another corpus")
     return heard
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #97063461
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #33e132da
 @dataclasses.dataclass(frozen=True)
 class SourceSampling:
     "A mixture as the anchor and one of its sources as the positive (MSCOL, section 3.1)."
@@ -60,7 +61,7 @@ class SourceSampling:
     silent: str = "coin"             # batches whose positives may be silent: half of them ("coin"), "always", "never"
     mixed: bool = False              # each item has a source of its own (ablation 3)
     separator: str = ""              # takes the sources from the mixtures anew; "": those of the store
-    scaling: str = "clip-norm"       # a name of `data/11_levels`
+    scaling: str = "clip-norm"       # a name of `data/12_levels`
     seconds: float = 1.0             # of an excerpt
 
     def __post_init__(self):
@@ -69,14 +70,14 @@ class SourceSampling:
             raise VocalrepError("mixed sources are drawn where they are heard (ablation 3); set silent='never'")
 
     def prepare(self, store: Store, progress: bool = True) -> Store:
-        "The store that is drawn from."
-        return store
+        "The store that is drawn from; where another separator takes the mixtures apart, it is made once."
+        return open_reseparated(store, self.separator, progress=progress) if self.separator else store
 
     def build(self, store: Store, step_pairs: int, batch: int, split: str = "train", seed=0) -> "SourceSampler":
         "A sampler of one split; `seed` is whatever numpy takes."
         return SourceSampler(store, self, step_pairs, batch, split, seed)
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #913fea45
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #e2977d44
 def draw_chunks(
     rows: np.ndarray,                    # all chunks
     heard: dict[str, np.ndarray],        # source -> chunks in which it is heard
@@ -111,7 +112,7 @@ def draw_active(
         chosen[where] = np.concatenate([rng.permutation(found) for _ in range(rounds)])[:len(where)]
     return chosen
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #dba4f351
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #623f2d7d
 class SourceSampler:
     "Draws steps of mixtures and their sources from a store's chunks."
 
@@ -144,7 +145,7 @@ class SourceSampler:
         "Go on from a state."
         self.rng.bit_generator.state = json.loads(state["rng"])
 
-# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #a853da6a
+# %% ../../../nbs/library/papers/mscol/01_sources.ipynb #60269701
 def draw_step(sampler: SourceSampler) -> Draw:
     "The next step of a sampler."
     how, rng, N = sampler.how, sampler.rng, sampler.step_pairs
