@@ -179,7 +179,7 @@ def import_everything() -> None:
     import papermill  # noqa: F401
     import parselmouth  # noqa: F401
     import sklearn.metrics  # noqa: F401
-    import symusic  # noqa: F401
+    import midirenderer  # noqa: F401
     import timm  # noqa: F401
     import torch
 

@@ -267,7 +267,7 @@ def pick_device(
 
 # %% ../nbs/library/00_project.ipynb #1357cc45
 PACKAGES = ("vocalrep", "torch", "torchaudio", "timm", "lightning", "numpy", "scipy", "pandas", "scikit-learn",
-            "symusic", "openunmix", "praat-parselmouth", "torchvision")
+            "midirenderer", "openunmix", "praat-parselmouth", "torchvision")
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
