@@ -339,7 +339,8 @@ def test_a_large_cell_is_found():
 
 # -- rooms import without authoring tools --------------------------------------------------------------------------
 
-TOOLS = ["midirenderer", "openunmix", "soundfile", "parselmouth", "transformers", "papermill", "nbdev", "IPython", "librosa"]
+TOOLS = ["midirenderer", "mido", "openunmix", "soundfile", "parselmouth", "transformers", "papermill", "nbdev",
+         "IPython", "librosa"]
 DRAWING = ["matplotlib", "seaborn"]
 IMPORT_ALL = """
 import importlib, json, sys
