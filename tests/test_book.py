@@ -74,14 +74,14 @@ def test_pages_with_players_say_who_plays_them():
 
 
 def test_what_is_played_is_sung():
-    "Players are labelled, and what they play was chosen, or checked, by the level of the voice."
+    "Players are labelled, and what they play was chosen, or checked, by the level of the voice; or it is a note."
     players = 0
     for page in PAGES:
         code = "\n".join("".join(c["source"]) for c in read_json(NBS / page)["cells"] if c["cell_type"] == "code")
         assert not re.search(r"\bAudio\(", code), f"{page}: use `vocalrep.report.players.play`"
         if re.search(r"^ *play\(", code, re.MULTILINE):
             players += 1
-            assert re.search(r"\b(loudest_stretch|clip_stretch|sung_share)\(", code), page
+            assert re.search(r"\b(loudest_stretch|clip_stretch|sung_share|render_note)\(", code), page
     assert players > 8
 
 

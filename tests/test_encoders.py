@@ -91,7 +91,7 @@ def test_every_encoder_has_the_level_it_was_asked_for():
                  lambda level: SingerEncoder("small-cnn", level=level)):
         for level in LEVELS:
             assert make(level).level == level
-        with pytest.raises(VocalrepError, match="unknown level 'loud'.*peak, unit-norm, recorded"):
+        with pytest.raises(VocalrepError, match="unknown level 'loud'.*peak, unit-norm, clip-norm, recorded"):
             make("loud")
 
 
@@ -168,7 +168,7 @@ def _cut(folder):
     (_write('{"name": "small-cnn"}'), "kind, or name and pooling"),
     (_write('{"name": "efficientnet-b0", "pooling": "max"}'), "not those of"),
     (_write('{"name": "resnet-9000", "pooling": "max"}'), "small-cnn"),
-    (_write('{"name": "small-cnn", "pooling": "max", "level": "loud"}'), "peak, unit-norm, recorded"),
+    (_write('{"name": "small-cnn", "pooling": "max", "level": "loud"}'), "peak, unit-norm, clip-norm, recorded"),
     (_write('{"kind": "singer", "name": "small-cnn"}'), "not those of 'small-cnn'"),
     (_write('{"kind": "singer", "name": "small-cnn", "tubes": 3}'), "not those of 'small-cnn'"),
     (_write('{"kind": "singer", "name": "vgg"}'), "efficientnet-b0, small-cnn"),

@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'SOUND', 'PAPER', 'RELEASED', 'PROTOCOLS', 'ROWS', 'TRAINED', 'RATES', 'Protocol', 'presets', 'Row',
            'Rates', 'make_variant', 'variants']
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #7406ac61
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #909bbb50
 import dataclasses
 from typing import Any
 
@@ -17,11 +17,11 @@ from .sources import CHUNK, SourceSampling
 from ...training.methods import Bilinear
 from ...training.variants import Preset, Schedule, Stage, Variant
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #2da803fb
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #ad1de175
 SOURCES = ("vocals", "bass", "drums", "other")
 SOUND = Sound(16000, SOURCES, segment=CHUNK)
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #e623a6a9
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #a3c76d35
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     "How to read MSCOL where its text and its released code differ."
@@ -43,11 +43,11 @@ RELEASED = Protocol("released", temperature=None, decoupled=False, reduction="me
                     tag_loss="multilabel", class_loss="softmax", pooled="logits", macro_batch=8192, drop_connect=True)
 PROTOCOLS = {"paper": PAPER, "released": RELEASED}
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #cfdb0569
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #38e4ee49
 def presets(protocol: Protocol) -> dict[str, Preset]:
     "How much compute: name -> preset."
     return {preset.name: preset for preset in (
-        Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=512, batch=64,
+        Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=128, batch=32,
                validate_every=2, patience=4),
         Preset("laptop", Size(500, 5, 15.0), "small-cnn", steps=64, step_pairs=1024, batch=64,
                validate_every=8, patience=16),
@@ -57,7 +57,7 @@ def presets(protocol: Protocol) -> dict[str, Preset]:
                validate_every=10, patience=1000),
     )}
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #1442e514
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #f79cc2b9
 @dataclasses.dataclass(frozen=True)
 class Row:
     "A row of tables 1 to 3."
@@ -86,7 +86,7 @@ ROWS = (
 )
 TRAINED = tuple(row.name for row in ROWS)
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #51b4bfc1
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #e95efe72
 @dataclasses.dataclass(frozen=True)
 class Rates:
     "What of the training depends on the network."
