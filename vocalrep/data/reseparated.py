@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mixtures_corpus', 'open_reseparated']
 
-# %% ../../nbs/library/data/18_reseparated.ipynb #093a19da
+# %% ../../nbs/library/data/18_reseparated.ipynb #d54f0500
 import functools
 from pathlib import Path
 
@@ -13,19 +13,13 @@ import numpy as np
 
 from .prepare import prepare
 from .recordings import Corpus, Recording
+from .shifted_pitch import open_once
 from .store import Sound, Store
 
-# %% ../../nbs/library/data/18_reseparated.ipynb #3d869f9e
-@functools.lru_cache(maxsize=2)
-def _open(folder: Path, made: int) -> tuple[Store, dict[str, int]]:
-    "A store as it was made at that time, and the number of each clip in its table."
-    store = Store(folder)
-    return store, {clip: i for i, clip in enumerate(store.clips["clip"])}
-
-
+# %% ../../nbs/library/data/18_reseparated.ipynb #1e40d105
 def _read_mixture(folder: Path, row: dict, rate: int) -> Recording:
     "A clip of the store in `folder`: the sum of its stems."
-    store, number = _open(folder, (folder / "store.json").stat().st_mtime_ns)
+    store, number = open_once(folder, (folder / "store.json").stat().st_mtime_ns)
     clip = store.clips.iloc[number[row["clip"]]]
     stems = store.base[clip.shard] + clip.start + clip.stride * np.arange(len(store.stems))
     wave = store.gather(stems[None], int(clip.samples)).numpy() * np.float32(clip.scale)
