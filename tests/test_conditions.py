@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 import vocalrep.papers.singer_identity.conditions as room
-from vocalrep.data.corpora import CORPORA
+from vocalrep.data.corpora import CORPORA, named_folders
 from vocalrep.data.layouts import m4singer_corpus, vocals_corpus, vocalset_corpus
 from vocalrep.data.prepare import prepare
 from vocalrep.data.store import Sound
@@ -21,7 +21,7 @@ from vocalrep.models.adapters import FragmentEncoder
 from vocalrep.models.encoders import Encoder, MeanMFCC
 from vocalrep.papers.singer_identity.conditions import (
     CORPUS_LABELS, DRY, DRY_TO_MIXED, FULL, MIXED, NARROW, OWN_NARROW, dry_and_mixed_task, find_voices,
-    identification_task, named_folders, similarity_task)
+    identification_task, similarity_task)
 from vocalrep.papers.singer_identity.paper import PAPER
 from vocalrep.project import VocalrepError
 from vocalrep.report.scores import backends_of, clip_embeddings, embeddings, evaluate, listener

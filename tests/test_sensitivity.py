@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from vocalrep.evaluation.sensitivity import FACTORS, factor_distances, mean_embedding, pair_of_songs
+from vocalrep.evaluation.sensitivity import (
+    FACTORS, factor_distances, mean_embedding, pair_of_songs, render_song)
 from vocalrep.models.adapters import TorchEncoder
 from vocalrep.models.encoders import MeanMFCC
 from vocalrep.project import VocalrepError
@@ -70,3 +71,16 @@ def test_only_seconds_with_vocals_are_heard_at_the_level_of_the_encoder(level, e
 def test_unknown_factors():
     with pytest.raises(VocalrepError, match="recording chain"):
         factor_distances({"mean MFCC": MeanMFCC()}, factors=["tempo"])
+
+
+@pytest.mark.parametrize("stem", ["drums", "bass", "other"])
+def test_a_guest_changes_one_stem_and_not_a_sample_of_the_others(stem):
+    song, other = pair_of_songs(2, 4.0)
+    before, after = render_song(song, 8000), render_song(FACTORS[f"{stem} alone"](song, other), 8000)
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == [stem]
+
+
+def test_an_encoder_that_wants_the_norm_of_the_clip_is_told_it():
+    wave = np.full(4 * 16000, 0.5, np.float32)
+    encoder = TorchEncoder(lambda waves: waves[:, :3], "itself", 16000, 1.0, 3, level="clip-norm")
+    np.testing.assert_allclose(mean_embedding(wave, wave, encoder), 1 / np.sqrt(4 * 16000), rtol=1e-5)

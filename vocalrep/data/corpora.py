@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CORPORA', 'studio_corpus', 'techniques_corpus', 'notes_corpus', 'folder_corpus', 'music4all_corpus', 'Size',
-           'load_corpus']
+           'load_corpus', 'named_folders']
 
-# %% ../../nbs/library/data/04_corpora.ipynb #d21dd401
+# %% ../../nbs/library/data/04_corpora.ipynb #8fc2a1c0
 import dataclasses
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..project import choose
 from ..studio import notes, techniques
 from ..studio import songs as studio
 
-# %% ../../nbs/library/data/04_corpora.ipynb #9b589325
+# %% ../../nbs/library/data/04_corpora.ipynb #06334e96
 def _read_studio(row: dict, rate: int) -> Recording:
     stems = studio.render_clip(row, rate=rate)
     return Recording(None, rate, {name: (wave, rate) for name, wave in stems.items()})
@@ -39,7 +39,7 @@ def studio_corpus(
     table = studio.studio_table(artists, clips, seconds, seed=seed)
     return Corpus("studio", tabulate(table, "studio"), _read_studio, studio.STEMS)
 
-# %% ../../nbs/library/data/04_corpora.ipynb #c131fcda
+# %% ../../nbs/library/data/04_corpora.ipynb #f3a52c1b
 def _read_technique(row: dict, rate: int) -> Recording:
     return Recording(None, rate, {"vocals": (techniques.render_technique(row, rate), rate)})
 
@@ -51,7 +51,7 @@ def techniques_corpus(
     table = tabulate(techniques.techniques_table(singers), "techniques")
     return Corpus("techniques", table, _read_technique, ("vocals",))
 
-# %% ../../nbs/library/data/04_corpora.ipynb #b27b0261
+# %% ../../nbs/library/data/04_corpora.ipynb #c8369cf0
 def _read_note(row: dict, rate: int) -> Recording:
     return Recording(notes.render_note(row, rate)[None], rate, {})
 
@@ -62,7 +62,7 @@ def notes_corpus(
     "Notes of 80 instruments, rendered when they are read. Columns family, program, pitch, velocity."
     return Corpus("notes", tabulate(notes.notes_table(each), "notes"), _read_note)
 
-# %% ../../nbs/library/data/04_corpora.ipynb #82b958dd
+# %% ../../nbs/library/data/04_corpora.ipynb #c8033423
 def folder_corpus(
     root: str | Path,                 # any folder of audio files, however deep
     table: str | Path | None = None,  # csv with column path and any of artist, gender, split, tags, clique
@@ -82,7 +82,7 @@ def folder_corpus(
         rows.append(dict(clip=printable(clip), artist=printable(artist), path=printable(path), fault=found["fault"]))
     return Corpus("folder", tabulate(pd.DataFrame(rows), str(folder)), read_file)
 
-# %% ../../nbs/library/data/04_corpora.ipynb #f5f8d982
+# %% ../../nbs/library/data/04_corpora.ipynb #b483cee7
 def _true_vocals(folder: Path) -> dict[str, str]:
     "clip -> path of its true vocals, from `stems/<id>/vocals.*`."
     found = (p for p in folder.glob("stems/*/vocals.*") if p.suffix.lower() in AUDIO_SUFFIXES)
@@ -108,7 +108,7 @@ def music4all_corpus(
     stems = ("vocals",) if len(rows) and rows.vocals.notna().all() else ()
     return Corpus("music4all", tabulate(rows, str(folder / "id_information.csv")), read_file, stems)
 
-# %% ../../nbs/library/data/04_corpora.ipynb #2b0afc6c
+# %% ../../nbs/library/data/04_corpora.ipynb #091afd3e
 CORPORA = ("studio", "music4all", "folder", *LOADERS, *ANNOTATED, "techniques", "notes")
 
 
@@ -119,7 +119,7 @@ class Size:
     clips: int = 4           # songs per singer; about as many notes as songs in `notes`
     seconds: float = 10.0    # length of a song
 
-# %% ../../nbs/library/data/04_corpora.ipynb #12ed4683
+# %% ../../nbs/library/data/04_corpora.ipynb #3f0c6f46
 def _written(name: str, size: Size | None) -> Corpus:
     "A corpus that needs no data."
     if name == "studio":
@@ -142,3 +142,9 @@ def load_corpus(
     loaders = {"music4all": music4all_corpus, "folder": folder_corpus, **LOADERS, **ANNOTATED}
     corpus = loaders[name](root) if name in loaders else _written(name, size)
     return with_splits(corpus, splits) if splits else corpus
+
+# %% ../../nbs/library/data/04_corpora.ipynb #d4183f2d
+def named_folders(text: str) -> dict[str, str]:
+    "`name=folder;name=folder` (or files) as a dictionary; a name that is no corpus raises `VocalrepError`."
+    pairs = (part.partition("=") for part in text.split(";") if part.strip())
+    return {choose("corpus", name.strip(), CORPORA): folder.strip() for name, _, folder in pairs}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOURCES', 'SEPARATORS', 'Weights', 'make_unmix', 'save_separator', 'StandInWarning', 'shipped_weights', 'load_unmix']
 
-# %% ../../nbs/library/data/05_unmix.ipynb #b087436c
+# %% ../../nbs/library/data/05_unmix.ipynb #6e1c1bac
 import contextlib
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import vocalrep
 from ..project import VocalrepError, write_json, writing
 
-# %% ../../nbs/library/data/05_unmix.ipynb #601cf3e9
+# %% ../../nbs/library/data/05_unmix.ipynb #87ab351d
 SOURCES = ("vocals", "drums", "bass", "other")  # what open-unmix separates, in its order
 
 
@@ -40,15 +40,17 @@ class Weights:
     targets: tuple[str, ...] = SOURCES
     kept: str = "fetched"              # or "shipped" with this package, or "drawn" from a seed: never trained
 
-# %% ../../nbs/library/data/05_unmix.ipynb #6d4757a2
+# %% ../../nbs/library/data/05_unmix.ipynb #6231758e
 SEPARATORS = {weights.name: weights for weights in (
     Weights("umxl", "CC BY-NC-SA 4.0", "open-unmix's own archive; trained on private multi-tracks"),
     Weights("umxhq", "MIT", "open-unmix's own archive; trained on MUSDB18-HQ"),
     Weights("studio-umx", "Apache-2.0", "shipped with vocalrep; trained on studio songs", ("vocals",), "shipped"),
+    Weights("umx-noisy", "Apache-2.0", "shipped with vocalrep; two passes over studio songs (MSCOL, figure 5)",
+            kept="shipped"),
     Weights("umx-untrained", "Apache-2.0", "initial values of a seed; masks that mean nothing", kept="drawn"),
 )}
 
-# %% ../../nbs/library/data/05_unmix.ipynb #22387098
+# %% ../../nbs/library/data/05_unmix.ipynb #1741fb46
 def make_unmix(
     hidden: int = 192,           # width of the bottleneck and of the three BLSTM layers
     channels: int = 1,           # 1: mono
@@ -64,7 +66,7 @@ def make_unmix(
     return OpenUnmix(nb_bins=2049, nb_channels=channels, hidden_size=hidden, max_bin=bins,
                      input_mean=mean, input_scale=scale)
 
-# %% ../../nbs/library/data/05_unmix.ipynb #94486552
+# %% ../../nbs/library/data/05_unmix.ipynb #ea295d56
 def _checkpoints(folder: Path, target: str) -> list[Path]:
     "Every weight file of a target: `vocals.pth`, `vocals-1a2b3c4d.pth`."
     return sorted(folder.glob(f"{target}*.pth"))
@@ -82,7 +84,7 @@ def _save_weights(folder: Path, target: str, network: nn.Module, half: bool) -> 
         old.unlink()
     return (folder / f".new.{target}.pth").replace(folder / f"{target}-{digest}.pth")
 
-# %% ../../nbs/library/data/05_unmix.ipynb #b1271987
+# %% ../../nbs/library/data/05_unmix.ipynb #abf73555
 def save_separator(
     folder: str | Path,
     networks: dict[str, nn.Module],  # target -> OpenUnmix
@@ -101,7 +103,7 @@ def save_separator(
     write_json(folder / "separator.json", dict(sample_rate=rate, **spectrum, licence=notes.get("licence")))
     return files
 
-# %% ../../nbs/library/data/05_unmix.ipynb #e3739d67
+# %% ../../nbs/library/data/05_unmix.ipynb #702c5cb5
 _LOADING = threading.Lock()
 _ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -121,7 +123,7 @@ def _careful(patience: float) -> Iterator[None]:
             if before is not None:
                 os.environ[_ONLY_WEIGHTS] = before
 
-# %% ../../nbs/library/data/05_unmix.ipynb #f44f7e34
+# %% ../../nbs/library/data/05_unmix.ipynb #5d126fe5
 _REMEDY = "restore it, or choose another separator: " + ", ".join(SEPARATORS)
 
 
@@ -145,7 +147,7 @@ def _check_weights(file: Path, network: nn.Module, state: dict[str, Tensor]) -> 
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise VocalrepError(f"{file} holds values that are not finite, so it is no sound open-unmix network; {_REMEDY}")
 
-# %% ../../nbs/library/data/05_unmix.ipynb #601e0c7d
+# %% ../../nbs/library/data/05_unmix.ipynb #03f105e7
 def _reason(error: Exception) -> str:
     "An exception in one line; torch's own of a hostile file would end in how to open it all the same."
     if isinstance(error, pickle.UnpicklingError):
@@ -169,7 +171,7 @@ def _folder_module(folder: Path, targets: Sequence[str], niter: int, residual: b
         _check_weights(files[target], module.target_models[target], state)
     return module
 
-# %% ../../nbs/library/data/05_unmix.ipynb #dc606aaf
+# %% ../../nbs/library/data/05_unmix.ipynb #cef3e4e9
 _UNREACHABLE = (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException, ssl.SSLError, socket.gaierror)
 
 
@@ -193,16 +195,18 @@ def _hub_module(name: str, targets: Sequence[str], niter: int, residual: bool, d
         message = f"cannot load the weights of {name} from {_hub_cache()}: {_reason(error)}; {remedy}, and try again"
         raise VocalrepError(message) from error
 
-# %% ../../nbs/library/data/05_unmix.ipynb #874aa298
+# %% ../../nbs/library/data/05_unmix.ipynb #45f4baea
 class StandInWarning(UserWarning):
     "Another separator than the one asked for is being used."
 
 
-def shipped_weights() -> Path:
-    "The folder of `studio-umx` inside this package."
-    return Path(vocalrep.__file__).parent / "weights" / "studio-umx"
+def shipped_weights(
+    name: str = "studio-umx",    # or "umx-noisy"
+) -> Path:
+    "The folder of a separator inside this package."
+    return Path(vocalrep.__file__).parent / "weights" / name
 
-# %% ../../nbs/library/data/05_unmix.ipynb #b9b22787
+# %% ../../nbs/library/data/05_unmix.ipynb #d4f17db9
 def _stand_in(name: str, reason: str, targets: Sequence[str], options: dict) -> nn.Module:
     "`studio-umx` instead of weights that could not be fetched, said loudly."
     ours = SEPARATORS["studio-umx"].targets
@@ -217,15 +221,15 @@ def _stand_in(name: str, reason: str, targets: Sequence[str], options: dict) -> 
     return _folder_module(shipped_weights(), **options)
 
 
-def _shipped_module(targets: Sequence[str], options: dict) -> nn.Module:
-    "`studio-umx`; a target that it has not raises `VocalrepError`."
-    ours = SEPARATORS["studio-umx"].targets
+def _shipped_module(name: str, targets: Sequence[str], options: dict) -> nn.Module:
+    "A separator of ours; a target that it has not raises `VocalrepError`."
+    ours = SEPARATORS[name].targets
     if lacking := sorted(set(targets) - set(ours)):
-        raise VocalrepError(f"studio-umx separates {', '.join(ours)} only, not {', '.join(lacking)}; "
+        raise VocalrepError(f"{name} separates {', '.join(ours)} only, not {', '.join(lacking)}; "
                             "choose umxl or umxhq, or a folder that has them")
-    return _folder_module(shipped_weights(), **options)
+    return _folder_module(shipped_weights(name), **options)
 
-# %% ../../nbs/library/data/05_unmix.ipynb #ea397bc4
+# %% ../../nbs/library/data/05_unmix.ipynb #7057f29a
 def _drawn_module(targets: Sequence[str], niter: int, residual: bool, device: str) -> nn.Module:
     "Networks as they are before training, the same for everyone."
     from openunmix.model import Separator
@@ -235,7 +239,7 @@ def _drawn_module(targets: Sequence[str], niter: int, residual: bool, device: st
     networks = {target: networks[target] for target in targets}
     return Separator(networks, niter=niter, residual=residual, sample_rate=44100.0, nb_channels=1).to(device)
 
-# %% ../../nbs/library/data/05_unmix.ipynb #bfbc8807
+# %% ../../nbs/library/data/05_unmix.ipynb #b0ed4a5f
 def load_unmix(
     name: str,                 # one of `SEPARATORS`, or a folder in open-unmix's layout
     targets: tuple[str, ...],  # some of `SOURCES`, in their order
@@ -248,7 +252,7 @@ def load_unmix(
                    residual=niter > 0 and not four, device=device)
     kept = SEPARATORS[name].kept if name in SEPARATORS else "folder"
     if kept == "shipped":
-        return _shipped_module(targets, options), SEPARATORS[name], None
+        return _shipped_module(name, targets, options), SEPARATORS[name], None
     if kept == "drawn":
         return _drawn_module(**options), SEPARATORS[name], None
     if kept == "fetched":

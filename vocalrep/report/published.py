@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'LOWER_IS_BETTER', 'METRIC_NAMES', 'CLUSTER_NAMES', 'COUNTS', 'CELLS', 'BEST', 'published_results',
-           'in_published_order', 'metric_label', 'of_one_measurement', 'as_published', 'beside_published',
-           'print_beside', 'compare_rankings']
+           'in_published_order', 'is_share', 'metric_name', 'metric_label', 'of_one_measurement', 'as_published',
+           'beside_published', 'print_beside', 'compare_rankings']
 
-# %% ../../nbs/library/report/04_published.ipynb #8fc9eaea
+# %% ../../nbs/library/report/04_published.ipynb #b87453e8
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..project import VocalrepError, choose
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/04_published.ipynb #e86ebcc2
+# %% ../../nbs/library/report/04_published.ipynb #109358c6
 KEYS = ["system", "corpus", "condition", "task", "metric"]      # what a number of a table is about
 
 
@@ -36,7 +36,7 @@ def published_results(
     choose(f"item of {paper.name}", item, dict.fromkeys(table["item"]))
     return table[table["item"] == item].reset_index(drop=True)
 
-# %% ../../nbs/library/report/04_published.ipynb #874581a7
+# %% ../../nbs/library/report/04_published.ipynb #37c45bac
 def in_published_order(systems, paper: "Paper") -> list[str]:
     "Systems in the order of the paper's rows; those that it does not know come last, or last of its baselines."
     known = list(dict.fromkeys(published_results(paper).system))
@@ -45,11 +45,25 @@ def in_published_order(systems, paper: "Paper") -> list[str]:
     others = first - 0.5 if trained_last else len(known)
     return sorted(dict.fromkeys(systems), key=lambda system: known.index(system) if system in known else others)
 
-# %% ../../nbs/library/report/04_published.ipynb #d33d2390
+# %% ../../nbs/library/report/04_published.ipynb #407ed0b2
 LOWER_IS_BETTER = ("eer", "mnr")
-METRIC_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "eer": "EER", "mnr": "MNR"}      # shares
+METRIC_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "eer": "EER", "mnr": "MNR",      # shares
+                "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 CLUSTER_NAMES = {"silhouette": "silhouette", "distance_ratio": "1 − intra/inter",                # no shares
                  "distance_ratio_as_worded": "intra/inter"}
+
+
+def is_share(metric: str) -> bool:
+    "Whether a metric, or that of one tag, is a share of one."
+    return metric.partition(" of ")[0] in METRIC_NAMES
+
+
+def metric_name(
+    metric: str,      # "eer"; or of one tag, "pr_auc of drums"
+) -> str:
+    "How texts call a metric."
+    kind, of, tag = metric.partition(" of ")
+    return METRIC_NAMES.get(kind, kind.replace("_", " ")) + of + tag
 
 
 def metric_label(
@@ -57,11 +71,11 @@ def metric_label(
     metric: str,      # "accuracy", "eer", ...
 ) -> str:
     "How tables and axes call a score; shares are in percent, with an arrow to the better side."
-    if metric not in METRIC_NAMES:
+    if not is_share(metric):
         return f"{task}, {CLUSTER_NAMES.get(metric, metric.replace('_', ' '))}"
-    return f"{task}, {METRIC_NAMES[metric]} (%) {'↓' if metric in LOWER_IS_BETTER else '↑'}"
+    return f"{task}, {metric_name(metric)} (%) {'↓' if metric in LOWER_IS_BETTER else '↑'}"
 
-# %% ../../nbs/library/report/04_published.ipynb #56584b86
+# %% ../../nbs/library/report/04_published.ipynb #79e518bb
 def of_one_measurement(
     table: pd.DataFrame,          # scores or a summary of them: columns normalisation and probe
     normalisation: str = "none",  # of embeddings that are compared directly
@@ -70,13 +84,13 @@ def of_one_measurement(
     "Which rows were measured in one way: with this probe or, where there is none, with this normalisation."
     return np.where(table.probe == "", table.normalisation == normalisation, table.probe == probe)
 
-# %% ../../nbs/library/report/04_published.ipynb #d0aff78d
+# %% ../../nbs/library/report/04_published.ipynb #81a391a4
 def as_published(results: pd.DataFrame, normalisation: str = "none", probe: str = "linear") -> pd.DataFrame:
     "The rows of a summary that were measured as published tables are: whole clips, all training data."
     whole = results.seconds.isna() & (results.fraction == 1)
     return results[whole & of_one_measurement(results, normalisation, probe)]
 
-# %% ../../nbs/library/report/04_published.ipynb #025274f1
+# %% ../../nbs/library/report/04_published.ipynb #f8396b5e
 COUNTS = ["n", "seeds", "artists", "clips", "trials"]
 
 
@@ -97,7 +111,7 @@ def _ours(results: pd.DataFrame, paper: "Paper", item: str, normalisation: str, 
     ours = ours.rename(columns=dict(mean="ours_mean", sd="ours_sd"))
     return ours[[*KEYS, "role", "ours_mean", "ours_sd", *COUNTS, "preset", "reduced"]]
 
-# %% ../../nbs/library/report/04_published.ipynb #2daf4a9e
+# %% ../../nbs/library/report/04_published.ipynb #a63891e1
 def _theirs(paper: "Paper", item: str, ours: pd.DataFrame) -> pd.DataFrame:
     "The published rows of a table; of one measured on one corpus, as if that were ours."
     theirs = published_results(paper, item)
@@ -110,7 +124,7 @@ def _theirs(paper: "Paper", item: str, ours: pd.DataFrame) -> pd.DataFrame:
         theirs = theirs.assign(**ours[["corpus", "role", "preset"]].iloc[0])
     return theirs[[*KEYS, "role", "preset", "published_mean", "published_sd", "published_note"]]
 
-# %% ../../nbs/library/report/04_published.ipynb #db2ead2e
+# %% ../../nbs/library/report/04_published.ipynb #9050c874
 def _sorted(both: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, paper: "Paper") -> pd.DataFrame:
     "Corpora with those in-domain first, tasks and metrics as published, systems in the published order."
     inside = [corpus for table in (ours, theirs) for corpus in table.corpus[table.role == "in-domain"]]
@@ -120,7 +134,7 @@ def _sorted(both: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, paper:
     ranks = {key: pd.Categorical(both[key], list(dict.fromkeys(order))) for key, order in orders.items()}
     return both.loc[pd.DataFrame(ranks).sort_values(list(orders)).index].reset_index(drop=True)
 
-# %% ../../nbs/library/report/04_published.ipynb #090c6147
+# %% ../../nbs/library/report/04_published.ipynb #0da2ffd2
 def beside_published(
     results: pd.DataFrame,        # a summary (`scores.summarise`) of one preset
     paper: "Paper",
@@ -143,14 +157,14 @@ def beside_published(
     both.insert(1, "item", item)
     return _sorted(both, ours, theirs, paper)
 
-# %% ../../nbs/library/report/04_published.ipynb #79859e0c
+# %% ../../nbs/library/report/04_published.ipynb #70fc7a3c
 def _number(mean: float, sd: float, metric: str) -> str:
     "`mean ± sd`: in percent with two digits, or a ratio with three."
-    scale, digits = (100, 2) if metric in METRIC_NAMES else (1, 3)
+    scale, digits = (100, 2) if is_share(metric) else (1, 3)
     spread = "" if pd.isna(sd) else f" ± {scale * sd:.{digits}f}"
     return f"{scale * mean:.{digits}f}{spread}"
 
-# %% ../../nbs/library/report/04_published.ipynb #3d83bcd3
+# %% ../../nbs/library/report/04_published.ipynb #13119f4b
 def _cell_here(row) -> str | None:
     "What was measured here; None: nothing."
     if pd.isna(row.n):
@@ -160,7 +174,7 @@ def _cell_here(row) -> str | None:
         text = _number(row.ours_mean, row.ours_sd if row.n > 1 else np.nan, row.metric)
     return f"{text}†" if row.reduced else text
 
-# %% ../../nbs/library/report/04_published.ipynb #e187a11a
+# %% ../../nbs/library/report/04_published.ipynb #5d51f190
 def _cell_there(row) -> str | None:
     "What the paper says; None: nothing."
     if pd.isna(row.published_mean):
@@ -171,7 +185,7 @@ def _cell_there(row) -> str | None:
 
 CELLS = {"here": _cell_here, "published": _cell_there}       # side -> what a row says there
 
-# %% ../../nbs/library/report/04_published.ipynb #7d209ca9
+# %% ../../nbs/library/report/04_published.ipynb #d4a8c38b
 BEST = " *"
 
 
@@ -179,7 +193,7 @@ def _best(rows: pd.DataFrame, side: str) -> set[str]:
     "The systems with the best number of one score under one condition, as printed; none where all are alike."
     metric, column = rows.metric.iloc[0], dict(here="ours_mean", published="published_mean")[side]
     values = rows.set_index("system")[column].dropna().round(4)
-    if metric not in METRIC_NAMES or values.nunique() < 2:
+    if not is_share(metric) or values.nunique() < 2:
         return set()
     top = values.min() if metric in LOWER_IS_BETTER else values.max()
     return set(values.index[values == top])
@@ -190,7 +204,7 @@ def _texts(rows: pd.DataFrame, side: str) -> dict[str, str]:
     cells, best = ((row.system, CELLS[side](row)) for row in rows.itertuples()), _best(rows, side)
     return {system: text + (BEST if system in best else "") for system, text in cells if text is not None}
 
-# %% ../../nbs/library/report/04_published.ipynb #13625b97
+# %% ../../nbs/library/report/04_published.ipynb #2e487175
 def _columns(rows: pd.DataFrame, side: str, systems: list[str], bands: bool) -> dict[tuple[str, ...], dict[str, str]]:
     "One side of a score on a corpus: (condition,) or () -> what each system has, or why it has nothing."
     known, columns = _texts(rows, side), {}
@@ -201,7 +215,7 @@ def _columns(rows: pd.DataFrame, side: str, systems: list[str], bands: bool) -> 
         columns[(condition,) if bands else ()] = texts if said else dict.fromkeys(systems, absent)
     return columns
 
-# %% ../../nbs/library/report/04_published.ipynb #578f2bc4
+# %% ../../nbs/library/report/04_published.ipynb #e50407b5
 def print_beside(
     beside: pd.DataFrame,     # from `beside_published`, or some of its rows
     paper: "Paper",
@@ -224,7 +238,7 @@ def print_beside(
                 table[(corpus, *key) if several else key] = texts
     return pd.DataFrame(table).reindex(systems).rename_axis("system")
 
-# %% ../../nbs/library/report/04_published.ipynb #c506d248
+# %% ../../nbs/library/report/04_published.ipynb #62273e5b
 def compare_rankings(
     beside: pd.DataFrame,      # from `beside_published`
 ) -> str:                      # markdown, one line a score

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['in_part', 'judge_in_words']
 
-# %% ../../nbs/library/report/16_sentences.ipynb #74ebf64b
+# %% ../../nbs/library/report/16_sentences.ipynb #8be83211
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ import pandas as pd
 
 from ..evaluation.verdicts import FAILS, HOLDS, UNTESTED
 from .claims import NO_SCORES, Claim, compare_claims, means_as_scores, test_claims
-from .published import METRIC_NAMES, published_results
+from .published import metric_name, published_results
 
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/16_sentences.ipynb #ce503128
+# %% ../../nbs/library/report/16_sentences.ipynb #66c26be7
 def in_part(
     met: int,        # comparisons that come out as the sentence says
     tested: int,
@@ -29,7 +29,7 @@ def in_part(
     words = HOLDS if met == tested else f"{HOLDS} in part" if met else FAILS
     return f"{words} ({met} of {tested})"
 
-# %% ../../nbs/library/report/16_sentences.ipynb #ab0351a1
+# %% ../../nbs/library/report/16_sentences.ipynb #28a70830
 def _numbers(claim: Claim, compared: pd.DataFrame) -> list[str]:
     "What was compared, a text per corpus and metric: percent of the left against percent of the right."
     texts, names = [], compared.right if claim.right else compared.left
@@ -38,11 +38,11 @@ def _numbers(claim: Claim, compared: pd.DataFrame) -> list[str]:
         left, right = (", ".join(f"{s} {100 * x:.1f}" for s, x in dict(zip(rows[side], rows[f"{side}_mean"])).items())
                        for side in ("left", "right"))
         elsewhere = "" if claim.right else f"{claim.than.get('condition', '')}: "
-        score = ", ".join(filter(None, (corpus, METRIC_NAMES.get(metric, metric))))
+        score = ", ".join(filter(None, (corpus, metric_name(metric))))
         texts.append(f"{score}: {left} against {elsewhere}{right}")
     return texts
 
-# %% ../../nbs/library/report/16_sentences.ipynb #c4bc115b
+# %% ../../nbs/library/report/16_sentences.ipynb #74e31c4d
 def _missing(claim: Claim, compared: pd.DataFrame) -> list[str]:
     "Systems without scores, or the corpora that nobody has scored."
     if compared.empty:
@@ -54,7 +54,7 @@ def _missing(claim: Claim, compared: pd.DataFrame) -> list[str]:
         found += [system for system in (*claim.left, *claim.right) if system in lacking]
     return list(dict.fromkeys(found))
 
-# %% ../../nbs/library/report/16_sentences.ipynb #0f15da6c
+# %% ../../nbs/library/report/16_sentences.ipynb #f7f50dda
 def judge_in_words(
     scores: pd.DataFrame,                   # from `scores.evaluate`, with artists left out
     paper: "Paper",

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPEECH_SYSTEMS', 'BASELINES', 'WHOLE', 'CORPUS_LABELS', 'NARROW_RATE', 'NARROW', 'FULL', 'OWN_NARROW', 'FOLDS', 'DRY',
-           'MIXED', 'DRY_TO_MIXED', 'mean_mfcc', 'load_ge2e', 'load_speech_system', 'named_folders', 'voices_label',
-           'other_voices', 'find_voices', 'fragment_similarity', 'similarity_task', 'identification_task',
-           'dry_and_mixed_task']
+           'MIXED', 'DRY_TO_MIXED', 'mean_mfcc', 'load_ge2e', 'load_speech_system', 'voices_label', 'other_voices',
+           'find_voices', 'fragment_similarity', 'similarity_task', 'identification_task', 'dry_and_mixed_task']
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3900fc1d
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #068cb7c9
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...data.corpora import CORPORA
+from ...data.corpora import named_folders
 from ...data.store import Store
 from ...evaluation.metrics import normalisations
 from ...evaluation.jackknife import left_out_rows
@@ -35,7 +34,7 @@ from ...report.paper import Baseline, Paper, open_corpus
 from ...report.scores import backend_store
 from ...report.systems import untrained
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #de12ec63
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #8de2cfa9
 SPEECH_SYSTEMS = {"F-ResNet": "f-resnet", "H/ASP": "h-asp", "Wav2Vec-base": "wav2vec2-base", "XLSR-53": "xlsr-53"}
 
 
@@ -53,7 +52,7 @@ def load_speech_system(name: str, spec: dict, seed: int) -> Encoder:
     "One of `speaker.SPEECH` at a peak of one."
     return load_speech(name, level="peak")
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #9f76d02b
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #8791f6e8
 BASELINES = {
     "mean MFCC": Baseline(mean_mfcc, "nothing to train"),
     "GE2E": Baseline(load_ge2e),
@@ -61,13 +60,7 @@ BASELINES = {
     "untrained": Baseline(untrained, "nothing was trained", seeded=True),
 }
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #c8374e83
-def named_folders(text: str) -> dict[str, str]:
-    "`name=folder;name=folder` (or files) as a dictionary; a name that is no corpus raises `VocalrepError`."
-    pairs = (part.partition("=") for part in text.split(";") if part.strip())
-    return {choose("corpus", name.strip(), CORPORA): folder.strip() for name, _, folder in pairs}
-
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #3d1b3637
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #05a18ad4
 WHOLE = ("vctk", "nus48e", "m4singer", "vocalset")
 CORPUS_LABELS = {"vctk": "VCTK", "nus48e": "NUS-48E", "m4singer": "M4Singer", "vocalset": "VocalSet",
                  "techniques": "techniques"}
@@ -82,7 +75,7 @@ def voices_label(
     "How tables call a corpus: by its name where it is a known one, else whose voices, and where the vocals come from."
     return CORPUS_LABELS.get(name) or f"{voices or Path(root).name}, {vocals_in_words(store)}"
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #eeb0cd21
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #ac83a6b8
 def other_voices(
     paper: Paper, name: str, root: str, preset: str, trials: str = "", training: Store | None = None, voices: str = "",
 ) -> TestCorpus:
@@ -109,12 +102,12 @@ def find_voices(
     return [inside, *(other_voices(paper, name, root, preset, lists.get(name, ""), training, voices)
                       for name, root in others.items())]
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #269b3b97
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #25c60647
 NARROW_RATE = 16_000    # samples per second
 NARROW = Condition("16 kHz", "vocals", unit="fragments", seconds=4.0, through=NARROW_RATE, batch=64)
 FULL = dataclasses.replace(NARROW, name="44.1 kHz", through=None, rates=(NARROW_RATE + 1, math.inf))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #b3df9eb7
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #eed82379
 def fragment_similarity(
     places: pd.DataFrame,                   # fragments, (N rows)
     vectors: np.ndarray,                    # (N, D)
@@ -134,7 +127,7 @@ def fragment_similarity(
             rows += left_out_rows(*scores_without_singers(places, x, pairs, queries), normalisation=how)
     return pd.DataFrame(rows)
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #d77e48d3
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #65627d26
 def _trials_of(corpus: TestCorpus, trials: int | dict[str, int]) -> dict:
     "How many trials a corpus gets, and its own list, where it has one."
     count = trials[corpus.role] if isinstance(trials, dict) else trials
@@ -149,7 +142,7 @@ def similarity_task(
     return Task("similarity", fragment_similarity, (NARROW, FULL), dict(rule=rule),
                 per_corpus=partial(_trials_of, trials=trials), context=("backends", "left_out"))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #48511406
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #ab05e46b
 OWN_NARROW = dataclasses.replace(NARROW, rates=(0, NARROW_RATE), layers=True)
 FOLDS = {"NUS-48E": 4}          # of other corpora: 5
 
@@ -166,7 +159,7 @@ def identification_task(
     return Task("identification", identify_singers, (*narrow, FULL), per_corpus=_folds_of,
                 context=("device", "left_out"))
 
-# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #497093a0
+# %% ../../../nbs/library/papers/singer_identity/02_conditions.ipynb #29d0ff4c
 DRY = Condition("vocals", "vocals", seconds=4.0)
 MIXED = Condition("mixture", "mixture", seconds=4.0)
 DRY_TO_MIXED = Condition("vocals to mixture", "vocals", "mixture", seconds=4.0)
