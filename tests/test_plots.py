@@ -37,6 +37,12 @@ def known():
     return dict(STYLES)
 
 
+@pytest.fixture
+def together(known):
+    "The systems of two papers, more than any figure shows."
+    return [name for paper in ("cvsm", "singer_identity") for name in find_papers()[paper].systems]
+
+
 def scores(systems=("COLA", "CVSM-AH", "mine"), lengths=(1.0, 5.0, np.nan), fractions=(0.1, 1.0),
            conditions=("mixture", "vocals"), tasks=("artist", "gender")):
     "Random scores, six for each mean."
@@ -83,8 +89,10 @@ def overlapping(figure, words):
 # ---- looks
 
 def test_every_system_has_its_own_look(known):
-    assert len({str(style["marker"]) for style in known.values()}) == len(known)
-    assert len({style["color"] for style in known.values()}) == len(known)
+    looks = {name: (style["color"], str(style["marker"])) for name, style in known.items()}
+    for paper in find_papers().values():
+        for part in zip(*(looks[name] for name in paper.systems)):           # colours, markers
+            assert len(set(part)) == len(paper.systems), paper.name
     dashes = [style["dashes"] for style in known.values() if style.get("dashes")]
     assert len(set(dashes)) == len(dashes) and {"GE2E", "MERT"} <= set(known)
     assert {system for paper in find_papers().values() for system in paper.systems} <= set(known)
@@ -245,25 +253,25 @@ def test_low_resource(form):
     assert np.allclose(heights(figure.axes[0])[2], 100 * own.groupby("fraction").value.mean())
 
 
-def test_names_at_line_ends_never_touch(known):
-    table = scores(systems=tuple(known), tasks=("artist",))
-    places = {system: i for i, system in enumerate(known)}
+def test_names_at_line_ends_never_touch(together):
+    table = scores(systems=tuple(together), tasks=("artist",))
+    places = {system: i for i, system in enumerate(together)}
     table["value"] = 0.5 + 0.001 * table.system.map(places)                     # all lines on top of each other
     table.loc[table.system == "COLA", "value"] = 0.2
     for figure in (draw_clip_length(table), draw_low_resource(table)):
         figure.canvas.draw()
         for axis in figure.axes:
             names = [t for t in axis.texts if t.get_text() != "chance"]
-            assert {t.get_text() for t in names} == set(known)
+            assert {t.get_text() for t in names} == set(together)
             boxes = sorted((Text.get_window_extent(t) for t in names), key=lambda b: b.y0)
             assert all(a.y1 <= b.y0 + 1 for a, b in zip(boxes, boxes[1:]))
             heights = [t.get_position()[1] for t in names]
             assert axis.get_ylim()[0] <= min(heights) and max(heights) <= axis.get_ylim()[1]    # beside the axes
 
 
-def test_names_stay_beside_axes_that_share_their_height(known):
-    table = scores(systems=tuple(known), tasks=("artist",), conditions=("mixture", "vocals"))
-    table["value"] = np.where(table["condition"] == "vocals", 0.9, 0.2) + 0.001 * table.system.map(list(known).index)
+def test_names_stay_beside_axes_that_share_their_height(together):
+    table = scores(systems=tuple(together), tasks=("artist",), conditions=("mixture", "vocals"))
+    table["value"] = np.where(table["condition"] == "vocals", 0.9, 0.2) + 0.001 * table.system.map(list(together).index)
     figure = draw_low_resource(table)
     figure.canvas.draw()
     for axis in figure.axes:

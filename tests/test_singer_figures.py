@@ -33,10 +33,13 @@ def _closed():
 
 @pytest.fixture
 def colours():
-    "Colours of all systems of all papers, and of those that belong to none."
-    for paper in find_papers().values():
+    "Colours of all systems that share a figure with this paper's: its own, CVSM's, and those that belong to none."
+    papers = [find_papers()[name] for name in ("cvsm", "singer_identity")]
+    for paper in papers:
         use_styles(paper.styles)
-    return {system: style["color"] for system, style in STYLES.items()}
+    others = {name for paper in find_papers().values() for name in paper.trained} - {
+        name for paper in papers for name in paper.trained}
+    return {system: style["color"] for system, style in STYLES.items() if system not in others}
 
 
 def summary(task="similarity", systems=("mean MFCC", "GE2E", "untrained", *FIVE), voices=VOICES, seeds=1, seed=0):

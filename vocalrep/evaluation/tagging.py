@@ -103,7 +103,7 @@ class ClipProtocol:
     epochs: int = 50           # at most
     patience: int = 5          # epochs without a better validation accuracy over windows
     batch: int = 128           # windows
-    least_updates: int = 100   # of an epoch (ours)
+    least_updates: int = 25    # of an epoch (ours)
 
     def probe(self, question: ClipQuestion, chunks: int) -> Probe:
         "The probe of a question, for so many training chunks."

@@ -6,7 +6,7 @@
 __all__ = ['EVERY', 'LEAST', 'NO_SCORES', 'COMPARISON', 'Where', 'Claim', 'compare_claims', 'in_percent', 'in_points',
            'direction', 'effect_in_words', 'test_claims', 'means_as_scores', 'published_claims']
 
-# %% ../../nbs/library/report/06_claims.ipynb #425fe3cf
+# %% ../../nbs/library/report/06_claims.ipynb #726e82e8
 import dataclasses
 from collections.abc import Iterable
 from itertools import product
@@ -25,7 +25,7 @@ from .published import LOWER_IS_BETTER, is_share, metric_name, published_results
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/06_claims.ipynb #f7fa1c3a
+# %% ../../nbs/library/report/06_claims.ipynb #7521a49d
 @dataclasses.dataclass(frozen=True)
 class Where:
     "The corpora that a sentence speaks about."
@@ -38,7 +38,7 @@ class Where:
         "Whether a corpus is one of them."
         return (role in self.roles or corpus in self.corpora) and corpus not in self.but
 
-# %% ../../nbs/library/report/06_claims.ipynb #2d03c002
+# %% ../../nbs/library/report/06_claims.ipynb #0a51c0dc
 EVERY, LEAST = "every", "least"        # conditions: at each clip length scored; at the smallest share of training clips
 
 
@@ -71,7 +71,7 @@ class Claim:
         "What its effects must be."
         return Bound(self.more_than, self.within)
 
-# %% ../../nbs/library/report/06_claims.ipynb #1867b78a
+# %% ../../nbs/library/report/06_claims.ipynb #26c5bdcb
 def _mean_of_corpora(scores: pd.DataFrame) -> pd.DataFrame:
     "Scores averaged over corpora; without an artist of one of them, the others stay as they are."
     key = [*SCORE_KEY, "seed", "repetition", "left_out"]
@@ -84,7 +84,7 @@ def _mean_of_corpora(scores: pd.DataFrame) -> pd.DataFrame:
     left = left.assign(value=value, left_out=left["corpus"] + ": " + left.left_out)
     return pd.concat([mean, left[[*key, "value", "reduced"]]], ignore_index=True)
 
-# %% ../../nbs/library/report/06_claims.ipynb #840d3990
+# %% ../../nbs/library/report/06_claims.ipynb #cde0a9bf
 def _grounds(claim: Claim, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     "The scores on which a claim is tested, by the corpus; by nothing where it names none."
     if claim.where is None:
@@ -96,7 +96,7 @@ def _grounds(claim: Claim, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {corpus: asked[asked.corpus == corpus] for corpus in found}
     return {f"mean of {len(found)} corpora": _mean_of_corpora(asked[asked.corpus.isin(found)])}
 
-# %% ../../nbs/library/report/06_claims.ipynb #6df3de35
+# %% ../../nbs/library/report/06_claims.ipynb #de429dcb
 def _conditions(claim: Claim, score: tuple[str, str], condition: str, cells: dict) -> list[tuple[Place, Place | None]]:
     "The conditions of a claim, as (here, there); `there` is None unless the claim compares conditions."
     scored = [place for known, place, _ in cells if known == score and place.condition == condition]
@@ -109,7 +109,7 @@ def _conditions(claim: Claim, score: tuple[str, str], condition: str, cells: dic
     there = {what: named.get(value, value) for what, value in claim.than.items()}
     return [(place, place._replace(**there) if there else None) for place in here]
 
-# %% ../../nbs/library/report/06_claims.ipynb #95bfc74b
+# %% ../../nbs/library/report/06_claims.ipynb #ed5089bf
 def _sides(claim: Claim) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     "The groups of systems that are compared with each other."
     if claim.pairing in ("best", "mean"):
@@ -119,7 +119,7 @@ def _sides(claim: Claim) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     pairs = zip(claim.left, claim.right) if claim.pairing == "in turn" else product(claim.left, claim.right)
     return [((a,), (b,)) for a, b in pairs if a != b]
 
-# %% ../../nbs/library/report/06_claims.ipynb #81804db7
+# %% ../../nbs/library/report/06_claims.ipynb #437cbceb
 NO_SCORES = "no scores of "
 _ONE = {"preset": "presets", "protocol": "protocols", "corpus": "corpora"}
 
@@ -135,7 +135,7 @@ def _one_experiment(scores: pd.DataFrame, claims: list[Claim]) -> None:
     if "trained_on" in scores and (mixed := scores.groupby("system").trained_on.nunique()).max() > 1:
         raise VocalrepError(f"{mixed.idxmax()} was trained on several corpora; test claims on one of them at a time")
 
-# %% ../../nbs/library/report/06_claims.ipynb #35c6608e
+# %% ../../nbs/library/report/06_claims.ipynb #f0d21b4d
 _NO_ARTISTS = "no interval: scores with artists left out are missing (evaluate with left_out=True)"
 _ALL_EQUAL = "no interval: all differences are equal, which few test clips explain"
 
@@ -156,7 +156,7 @@ def _notes(found: Difference) -> list[str]:
     lacking = [f"without {', '.join(found.missing)}"] if found.missing else []
     return [*known, *lacking, *found.reduced]
 
-# %% ../../nbs/library/report/06_claims.ipynb #2559053d
+# %% ../../nbs/library/report/06_claims.ipynb #968935ec
 def _tested(claim: Claim, found: Difference, metric: str) -> dict:
     "Effect, interval and verdict of one difference."
     if found.values is None:
@@ -171,7 +171,7 @@ def _tested(claim: Claim, found: Difference, metric: str) -> dict:
                 freedom=freedom, seeds=len(found.values), artists=artists, observed=found.observed,
                 met=claim.bound.met(effect), verdict=word, why="; ".join(_notes(found)))
 
-# %% ../../nbs/library/report/06_claims.ipynb #10b86ba7
+# %% ../../nbs/library/report/06_claims.ipynb #c6ddfc98
 def _name(systems: tuple[str, ...], claim: Claim) -> str:
     return systems[0] if len(systems) == 1 else f"{claim.pairing} of {len(systems)}" if systems else ""
 
@@ -180,7 +180,7 @@ def _elsewhere(place: Place) -> str:
     length = "whole clips" if place.seconds == WHOLE else f"{place.seconds:g} s"
     return f"itself ({place.condition}, {length})"
 
-# %% ../../nbs/library/report/06_claims.ipynb #610528fd
+# %% ../../nbs/library/report/06_claims.ipynb #e093b5e6
 def _compare(claim: Claim, corpus: str, cells: dict) -> list[dict]:
     "The comparisons of one claim on one corpus."
     rows = []
@@ -193,7 +193,7 @@ def _compare(claim: Claim, corpus: str, cells: dict) -> list[dict]:
                              fraction=here.fraction, **_tested(claim, found, score[1])))
     return rows
 
-# %% ../../nbs/library/report/06_claims.ipynb #c9ff14e9
+# %% ../../nbs/library/report/06_claims.ipynb #d06f19aa
 COMPARISON = ["claim", "left", "right", "corpus", "task", "metric", "condition", "seconds", "fraction", "left_mean",
               "right_mean", "effect", "low", "high", "error", "freedom", "seeds", "artists", "observed", "met",
               "verdict", "why"]
@@ -209,16 +209,18 @@ def compare_claims(
     "Every comparison that the claims make, each by itself at 95 %; mixed experiments raise `VocalrepError`."
     claims = list(paper.claims if claims is None else claims)
     _one_experiment(scores, claims)
-    scores, cells, rows = measured(scores, normalisation, probe), {}, []
+    wanted = {measure for claim in claims for measure in claim.measures}
+    asked = pd.MultiIndex.from_frame(scores[["task", "metric"]]).isin(wanted)
+    scores, cells, rows = measured(scores[asked], normalisation, probe), {}, []
     for claim in claims:
         for corpus, part in _grounds(claim, scores).items():
-            key = (claim.where, claim.averaged, corpus, claim.where and claim.measures)
+            key = (claim.where, claim.averaged, corpus, frozenset(task for task, _ in claim.measures))
             if key not in cells:
                 cells[key] = find_cells(part, paper.trained)
             rows += _compare(claim, corpus, cells[key])
     return pd.DataFrame(rows, columns=COMPARISON)
 
-# %% ../../nbs/library/report/06_claims.ipynb #5dd5eac8
+# %% ../../nbs/library/report/06_claims.ipynb #7c4d80d0
 def in_percent(metric: str) -> bool:
     "Whether a metric is a share: silhouettes and ratios are not."
     return is_share(metric) or metric == "share"
@@ -231,7 +233,7 @@ def in_points(
     "A difference with its unit: points of 100, or none."
     return f"{100 * size:.1f} points" if in_percent(metric) else f"{size:.2f}"
 
-# %% ../../nbs/library/report/06_claims.ipynb #66857e68
+# %% ../../nbs/library/report/06_claims.ipynb #02cb78f1
 def direction(row: pd.Series, effect: float) -> str:      # of `compare_claims`; positive is for the left
     "Better or worse; more or less of a share; and of a lead, larger or smaller."
     words = ("more", "less") if row.metric == "share" else ("better", "worse")
@@ -253,7 +255,7 @@ def effect_in_words(row: pd.Series, low: float, high: float) -> str:
     worst, best = (in_points(abs(end), row.metric).removesuffix(" points") for end in (low, high))
     return f"{text} (from {direction(row, low)} by {worst} to {direction(row, high)} by {best})"
 
-# %% ../../nbs/library/report/06_claims.ipynb #54b36921
+# %% ../../nbs/library/report/06_claims.ipynb #7185fdc2
 def _lacks(table: pd.DataFrame) -> str:
     "What the untested comparisons of a claim lack."
     names = dict.fromkeys(name for why in table.why[table.verdict == UNTESTED]
@@ -269,7 +271,7 @@ def _about(row: pd.Series) -> str:
     place = ", ".join(filter(None, (score, row["corpus"], row["condition"], length, share)))
     return f"{row.left} than {row.right} ({place})"
 
-# %% ../../nbs/library/report/06_claims.ipynb #6b24ee9f
+# %% ../../nbs/library/report/06_claims.ipynb #9123bdfa
 def _support(claim: Claim, rows: pd.DataFrame) -> pd.Series:
     "How clearly each comparison speaks for a claim, in standard errors, so that metrics compare."
     margin = rows.effect - claim.more_than if claim.within is None else claim.within - rows.effect.abs()
@@ -285,7 +287,7 @@ def _deciding(claim: Claim, rows: pd.DataFrame, word: str) -> tuple[pd.Series, f
     shown = by_support.iloc[0 if word == FAILS and claim.need == "all" else place]
     return shown, *Estimate(shown.effect, shown.error, shown.freedom).interval(level)
 
-# %% ../../nbs/library/report/06_claims.ipynb #53beab6b
+# %% ../../nbs/library/report/06_claims.ipynb #70782b17
 def _verdict_on(claim: Claim, table: pd.DataFrame) -> dict:
     "One row of verdicts from the comparisons of a claim."
     rows, lacking = table[table.verdict != UNTESTED], _lacks(table)
@@ -307,7 +309,7 @@ def _verdict_on(claim: Claim, table: pd.DataFrame) -> dict:
                 low=low, high=high, metric=shown.metric, words=words, shown=f"{left} against {than}",
                 why="; ".join(filter(None, notes)))
 
-# %% ../../nbs/library/report/06_claims.ipynb #fe3abaf1
+# %% ../../nbs/library/report/06_claims.ipynb #fe3c0cb8
 def test_claims(
     scores: pd.DataFrame,                   # from `scores.evaluate`, with artists left out
     paper: "Paper",
@@ -327,7 +329,7 @@ def test_claims(
 
 test_claims.__test__ = False                # a name that pytest would collect
 
-# %% ../../nbs/library/report/06_claims.ipynb #d4891c1c
+# %% ../../nbs/library/report/06_claims.ipynb #e95647af
 def means_as_scores(
     table: pd.DataFrame,       # published numbers, or a summary of scores
 ) -> pd.DataFrame:             # what `compare_claims` takes, with one seed and one repetition
@@ -336,7 +338,7 @@ def means_as_scores(
     known = table[table["mean"].notna()].rename(columns=dict(mean="value"))
     return known.assign(seed=0, repetition=0, **{k: v for k, v in defaults.items() if k not in table})
 
-# %% ../../nbs/library/report/06_claims.ipynb #7e4af6b7
+# %% ../../nbs/library/report/06_claims.ipynb #10e479c1
 def published_claims(
     paper: "Paper",
     claims: Iterable[Claim] | None = None,  # None: all of the paper's

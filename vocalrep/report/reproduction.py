@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPOSITORY', 'MADE_HERE', 'notebooks_folder', 'reproduction_folder', 'figures_folder', 'named_folder', 'reproduce']
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #35519cc2
+# %% ../../nbs/library/report/11_reproduction.ipynb #890ee6f2
 import contextlib
 import os
 import tempfile
@@ -22,7 +22,7 @@ from .page import write_page
 if TYPE_CHECKING:
     from vocalrep.report.paper import Paper
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #93d2c06f
+# %% ../../nbs/library/report/11_reproduction.ipynb #8a1c728a
 REPOSITORY = Path(vocalrep.__file__).resolve().parents[1]    # whose notebooks are run: those of this very code
 
 
@@ -35,12 +35,12 @@ def notebooks_folder(paper: "Paper") -> Path:
                             "(pip install -e .)")
     return folder
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #277992e1
+# %% ../../nbs/library/report/11_reproduction.ipynb #1d924d0c
 def reproduction_folder(paper: "Paper", corpus: str, preset: str) -> Path:
     "Where a reproduction writes its notebooks and its page."
     return home() / "reproductions" / f"{paper.name}-{corpus}-{preset}"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #ed93f81a
+# %% ../../nbs/library/report/11_reproduction.ipynb #22ac6c5d
 def figures_folder(
     preset: str,
     out: str | Path | None = "",   # the notebook's parameter: a folder, or empty
@@ -53,7 +53,7 @@ def figures_folder(
         return home() / "reproductions" / f"figures-{corpus}-{preset}"
     return home() / "figures"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #8d28f75d
+# %% ../../nbs/library/report/11_reproduction.ipynb #34cbcd61
 MADE_HERE = ("studio", "techniques", "notes")    # corpora that need no data
 
 
@@ -79,7 +79,7 @@ def _data_folder(corpus: str, root: str | Path) -> str:
                             "data")
     return str(folder)
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #da189e9e
+# %% ../../nbs/library/report/11_reproduction.ipynb #a991c226
 def _check_words(paper: "Paper", corpus: str, preset: str, protocol: str, only: list[str]) -> None:
     "Stop at a name that does not exist (`VocalrepError`)."
     from vocalrep.data.corpora import CORPORA
@@ -99,7 +99,7 @@ def _check_place(folder: Path) -> None:
         raise VocalrepError(f"cannot write to {folder}: {error.strerror or error}; free some space, or choose another "
                             "folder (VOCALREP_HOME, --out)") from error
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #d9960998
+# %% ../../nbs/library/report/11_reproduction.ipynb #76d5c63a
 def _check_sources(sources: Path, names: Iterable[str], asked: dict[str, Any]) -> None:
     "Stop if a notebook is missing or has no parameters cell, or if none knows what is asked for (`VocalrepError`)."
     files = [sources / f"{name}.ipynb" for name in names]
@@ -110,7 +110,7 @@ def _check_sources(sources: Path, names: Iterable[str], asked: dict[str, Any]) -
     if asked.get("out_of_domain") and "out_of_domain" not in known:
         raise VocalrepError(f"no notebook among {', '.join(names)} scores on other corpora; leave out_of_domain out")
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #baf01463
+# %% ../../nbs/library/report/11_reproduction.ipynb #a2cc37b8
 @contextlib.contextmanager
 def _one_home() -> Iterator[None]:
     "Inside, every process that is started has this home."
@@ -124,13 +124,13 @@ def _one_home() -> Iterator[None]:
         else:
             os.environ["VOCALREP_HOME"] = before
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #ba432529
+# %% ../../nbs/library/report/11_reproduction.ipynb #cccb508a
 def _report(place: str, outcome: Outcome) -> None:
     "Say how a notebook went."
     line = f"{place} {outcome.name:20} {outcome.status:7} {outcome.seconds:7.1f} s  {outcome.message}"
     print(line.rstrip(), flush=True)
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #0a255558
+# %% ../../nbs/library/report/11_reproduction.ipynb #fc60fa7a
 def _run_all(
     jobs: dict[str, tuple[Path, Path]],   # notebook -> source, executed copy
     imports: Iterable[str],               # modules that most of them import
@@ -160,7 +160,7 @@ def _run_all(
         stop_kernel(following)
     return outcomes
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #81f3c159
+# %% ../../nbs/library/report/11_reproduction.ipynb #ccfbba80
 def _left_before(
     jobs: dict[str, tuple[Path, Path]],   # notebook -> source, executed copy; not those that are run now
     parameters: dict[str, Any],
@@ -172,7 +172,7 @@ def _left_before(
     found = [earlier_outcome(*files, parameters, figures, library) for files in there]
     return [outcome for outcome in found if outcome]
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #a412fb96
+# %% ../../nbs/library/report/11_reproduction.ipynb #7fc29f4f
 def _run_and_collect(
     paper: "Paper", sources: Path, folder: Path, only: list[str], parameters: dict[str, Any], figures: Path,
     progress: bool,
@@ -185,7 +185,7 @@ def _run_and_collect(
     outcomes = [*run, *_left_before(others, parameters, figures)]
     return sorted(outcomes, key=lambda outcome: paper.notebooks.index(outcome.name)), run
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #1aa67eaa
+# %% ../../nbs/library/report/11_reproduction.ipynb #e2cdb4c8
 def _complain(outcomes: list[Outcome], page: Path) -> None:
     "Name what failed (`VocalrepError`)."
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -195,7 +195,7 @@ def _complain(outcomes: list[Outcome], page: Path) -> None:
             f"{len(failed)} of {len(outcomes)} notebooks failed:", *lines,
             f"the others are on {page}; repair the cause and run the same command again, what is finished is kept"]))
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #b3542968
+# %% ../../nbs/library/report/11_reproduction.ipynb #79bcc7e1
 def _parameters(
     corpus: str, root: str | Path, out: Path, seed: int, seeds: int | None, device: str, out_of_domain: str, **names,
 ) -> dict[str, Any]:
@@ -206,19 +206,19 @@ def _parameters(
     asked = {**({} if seeds is None else dict(seeds=seeds)), **(dict(out_of_domain=others) if others else {})}
     return dict(corpus=corpus, root=_data_folder(corpus, root), out=str(out), seed=seed, device=device) | names | asked
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #14d33099
+# %% ../../nbs/library/report/11_reproduction.ipynb #b4655a7d
 def _heading(paper: "Paper", corpus: str, root: str | Path, preset: str) -> str:
     "What a reproduction's page is called."
     where = f"{corpus} ({Path(root).name})" if root else corpus
     return f"{paper.name.upper()} on {where}, preset {preset}"
 
-# %% ../../nbs/library/report/11_reproduction.ipynb #70334d70
+# %% ../../nbs/library/report/11_reproduction.ipynb #706219af
 def reproduce(
     paper: "Paper",
     corpus: str = "studio",
     root: str | Path = "",             # where the data are (not needed by the studio)
     preset: str = "laptop",
-    seeds: int | None = None,          # trainings of each variant; None: as each notebook says
+    seeds: int | None = None,          # trainings of each variant; None: one at smoke, else as each notebook says
     protocol: str = "released",
     seed: int = 0,                     # of the first training
     device: str = "auto",
@@ -232,6 +232,7 @@ def reproduce(
     If any failed, `VocalrepError` names them, after all have run.
     """
     only = [only] if isinstance(only, str) else list(only or paper.notebooks)
+    seeds = 1 if seeds is None and preset == "smoke" else seeds
     _check_words(paper, corpus, preset, protocol, only)
     sources, folder = notebooks_folder(paper), reproduction_folder(paper, corpus, preset)
     out = Path(out).expanduser().resolve() if out else folder / "figures"

@@ -90,7 +90,7 @@ STYLES = {
     "MSCOL-VOCALS": dict(color="#56B4E9", marker="s"),
     "MSCOL-NONE": dict(color="#999999", marker="o"),
     "COLA+MWS": dict(color="#E69F00", marker="D"),
-    "COLA+RandomMask": dict(color="#C9B300", marker="h"),
+    "COLA+RandomMask": dict(color="#AA3377", marker="h"),
     "MSCOL-NOISY": dict(color="#7A3B00", marker="X"),
     "MSCOL-ABLATION1": dict(color="#8F743D", marker="<"),
     "MSCOL-ABLATION2": dict(color="#3C3CDD", marker=">"),

@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'SOUND', 'PAPER', 'RELEASED', 'PROTOCOLS', 'ROWS', 'TRAINED', 'Protocol', 'presets', 'Row', 'make_variant',
            'variants']
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #2342dfae
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #382742c8
 import dataclasses
 from typing import Any
 
@@ -17,11 +17,11 @@ from .sources import CHUNK, SourceSampling
 from ...training.methods import Bilinear
 from ...training.variants import BILINEAR_RATES, Preset, Schedule, Stage, Variant
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #aaec0149
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #a0ea7be3
 SOURCES = ("vocals", "bass", "drums", "other")
 SOUND = Sound(16000, SOURCES, segment=CHUNK)
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #a774d7ce
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #6e6cf34c
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     "How to read MSCOL where its text and its released code differ."
@@ -43,11 +43,11 @@ RELEASED = Protocol("released", temperature=None, decoupled=False, reduction="me
                     tag_loss="multilabel", class_loss="softmax", pooled="logits", macro_batch=8192, drop_connect=True)
 PROTOCOLS = {"paper": PAPER, "released": RELEASED}
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #4e214d0f
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #d2ea5fe2
 def presets(protocol: Protocol) -> dict[str, Preset]:
     "How much compute: name -> preset."
     return {preset.name: preset for preset in (
-        Preset("smoke", Size(40, 4, 10.0), "small-cnn", steps=4, step_pairs=128, batch=32,
+        Preset("smoke", Size(40, 2, 8.0), "small-cnn", steps=4, step_pairs=128, batch=32,
                validate_every=2, patience=4),
         Preset("laptop", Size(500, 4, 12.0), "small-cnn", steps=48, step_pairs=1024, batch=64,
                validate_every=6, patience=12),
@@ -57,7 +57,7 @@ def presets(protocol: Protocol) -> dict[str, Preset]:
                validate_every=10, patience=1000),
     )}
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #e61039e8
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #888c3ffa
 @dataclasses.dataclass(frozen=True)
 class Row:
     "A row of tables 1 to 3."
@@ -88,7 +88,7 @@ ROWS = (
 )
 TRAINED = tuple(row.name for row in ROWS)
 
-# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #b0b2c9a9
+# %% ../../../nbs/library/papers/mscol/02_variants.ipynb #acd30c56
 def make_variant(row: Row, protocol: Protocol, preset: Preset) -> Variant:
     "A row under a protocol and a preset."
     rates = BILINEAR_RATES[preset.encoder]
