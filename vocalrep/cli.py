@@ -6,7 +6,7 @@
 __all__ = ['app', 'CORPUS_HELP', 'CorpusName', 'Root', 'PresetName', 'StoreFolder', 'Splits', 'Protocol', 'Device', 'Separator',
            'prepare', 'train', 'score', 'reproduce', 'main']
 
-# %% ../nbs/library/99_cli.ipynb #e33e3787
+# %% ../nbs/library/99_cli.ipynb #f502b66b
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 
 from .project import UNWRITABLE, VocalrepError
 
-# %% ../nbs/library/99_cli.ipynb #66864832
+# %% ../nbs/library/99_cli.ipynb #5634b3a5
 app = typer.Typer(help="Hearing who is singing: prepare a corpus, train an encoder, score it, reproduce a paper.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,7 +32,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Separator = Annotated[str, typer.Option(help="true, umxl, umxhq, studio-umx, or a folder in open-unmix's layout; "
                                              "auto: true stems where the corpus has them, else umxl.")]
 
-# %% ../nbs/library/99_cli.ipynb #eef63640
+# %% ../nbs/library/99_cli.ipynb #87964bc2
 @app.command()
 def prepare(
     corpus: Annotated[str, typer.Argument(help=CORPUS_HELP)],
@@ -57,7 +57,7 @@ def prepare(
     if about["skipped"]:
         print(f"skipped {about['skipped']} clips, with reasons in {prepared.folder / 'skipped.csv'}")
 
-# %% ../nbs/library/99_cli.ipynb #cebd677a
+# %% ../nbs/library/99_cli.ipynb #ba4dd022
 @app.command()
 def train(
     variant: Annotated[str, typer.Argument(help="A trained system of any paper; a wrong name lists them.")],
@@ -82,7 +82,7 @@ def train(
         print(f"{run.folder}: loss {s['train_loss']:.2f} (validation {s['valid_loss']:.2f}) after {s['pairs']} pairs "
               f"in {s['seconds']:.0f} s, {s['encoder']}")
 
-# %% ../nbs/library/99_cli.ipynb #a2244865
+# %% ../nbs/library/99_cli.ipynb #786e93f5
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
@@ -109,14 +109,14 @@ def score(
     table = score_run(trained, prepared, None if split == "all" else split, per_clip, device)
     print(table.assign(eer=(100 * table.eer).round(1), mnr=(100 * table.mnr).round(1)).to_string(index=False))
 
-# %% ../nbs/library/99_cli.ipynb #5e154966
+# %% ../nbs/library/99_cli.ipynb #79bd4792
 @app.command()
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper's short name; a wrong one lists them.")],
     corpus: CorpusName = "studio", root: Root = "", preset: PresetName = "laptop",
     seed: Annotated[int, typer.Option(help="Of the first training.")] = 0,
-    seeds: Annotated[Optional[int], typer.Option(help="Trainings of each variant; as each notebook says if not "
-                                                      "given.")] = None,
+    seeds: Annotated[Optional[int], typer.Option(help="Trainings of each variant; if not given, one at "
+                                                      "smoke, else as each notebook says.")] = None,
     protocol: Protocol = "released", device: Device = "auto",
     only: Annotated[Optional[list[str]], typer.Option(help="A notebook's name; may be given several times. All if not "
                                                            "given.")] = None,
@@ -131,7 +131,7 @@ def reproduce(
     print(reproduce_paper(find_paper(paper), corpus, root, preset, seeds, protocol, seed, device, out, only,
                           ";".join(out_of_domain or [])))
 
-# %% ../nbs/library/99_cli.ipynb #9898e4b2
+# %% ../nbs/library/99_cli.ipynb #8518ad89
 def _stopped() -> str:
     "What is said after Ctrl-C."
     return f"stopped; what is finished is kept, and the same command goes on: vocalrep {shlex.join(sys.argv[1:])}"
@@ -142,7 +142,7 @@ def _end(message: str, status: int) -> None:
     print(f"vocalrep: {message}", file=sys.stderr)
     sys.exit(status)
 
-# %% ../nbs/library/99_cli.ipynb #8a4f21ec
+# %% ../nbs/library/99_cli.ipynb #7154ac27
 def main() -> None:
     "The command: our own errors are one line, without a traceback."
     try:
