@@ -143,7 +143,8 @@ def test_activity_is_counted_over_the_chunks_that_are_drawn_from(corpus, tmp_pat
 
 
 def test_sources_must_be_there(corpus, tmp_path):
-    store = prepare(corpus, tmp_path / "store", Sound(16000, ("accompaniment",), segment=2.0), workers=1, progress=False)
+    sound = Sound(16000, ("accompaniment",), segment=2.0)
+    store = prepare(corpus, tmp_path / "store", sound, workers=1, progress=False)
     with pytest.raises(VocalrepError, match="holds accompaniment, none of vocals, bass"):
         source_activity(store)
 

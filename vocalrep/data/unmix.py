@@ -45,7 +45,7 @@ SEPARATORS = {weights.name: weights for weights in (
     Weights("umxl", "CC BY-NC-SA 4.0", "open-unmix's own archive; trained on private multi-tracks"),
     Weights("umxhq", "MIT", "open-unmix's own archive; trained on MUSDB18-HQ"),
     Weights("studio-umx", "Apache-2.0", "shipped with vocalrep; trained on studio songs", ("vocals",), "shipped"),
-    Weights("umx-noisy", "Apache-2.0", "shipped with vocalrep; two passes over studio songs (MSCOL, figure 5)",
+    Weights("umx-noisy", "Apache-2.0", "shipped with vocalrep; stopped after two passes over studio songs",
             kept="shipped"),
     Weights("umx-untrained", "Apache-2.0", "initial values of a seed; masks that mean nothing", kept="drawn"),
 )}
