@@ -87,7 +87,7 @@ def test_make_refuses_unknown_words(word):
     (("prepare", "music4all", "--paper", "cvsm", "--root", "/no/such place"), "not a folder"),
     (("score", "/no/such/run"), "/no/such/run"),
     (("train", "CVSM-XX"), "CVSM-AH"),
-    (("reproduce", "cvsn"), "choose one of: cvsm, singer_identity"),
+    (("reproduce", "cvsn"), "choose one of: cvsm, mscol, singer_identity"),
     (("train", "COLA", "--seed", "-1"), "seed is -1"),
     (("train", "COLA", "--seed", "4294967296"), "seed is 4294967296"),
     (("train", "COLA", "--device", "cpu:7"), "unknown device 'cpu:7'"),
